@@ -1,0 +1,224 @@
+"""The configuration: one TOML file, typed, closed to unknown keys.
+
+`load()` reads the file, lets `DICOM_NODE_<TABLE>__<KEY>` environment variables override
+plain tables, and refuses what it does not understand with the key's name. Every key's
+meaning, unit, default and consequence stands under it; config/node.example.toml says the same.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dicom_node.domain.identity import AETitle
+from dicom_node.errors import ConfigurationError, InvalidValue
+
+PROJECT = Path(__file__).resolve().parent.parent
+"""The folder that holds `pipelines/` and `models/` beside the package."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _ae_title(value: str) -> str:
+    try:
+        return AETitle(value)
+    except InvalidValue as error:
+        raise ValueError(str(error)) from error
+
+
+AE = Annotated[str, AfterValidator(_ae_title)]
+
+
+class Table(BaseModel):
+    """One table of the file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Node(Table):
+    ae_title: AE = "DICOMNODE"
+    """The AE title of this node: what peers call it, and what it calls itself when it delivers."""
+    data_dir: Path = Path("var")
+    """Where images, results and the SQLite database live. One file system. Relative to the configuration file."""
+    pipelines_dir: Path = PROJECT / "pipelines"
+    """Folder of pipelines; each file or folder in it is one."""
+    models_dir: Path = PROJECT / "models"
+    """Folder of MONAI bundles."""
+
+
+class Receive(Table):
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback by default: a node that nobody configured serves nobody."""
+    port: Port = 11112
+    """TCP port of the C-STORE and C-ECHO service."""
+    stable_after_s: float = Field(30.0, ge=0.0, le=86400.0)
+    """Seconds without a new image after which a study counts as complete although its completeness could
+    not be shown. The last resort; a study seen to be complete does not wait for it."""
+    settle_s: float = Field(3.0, ge=0.0, le=3600.0)
+    """Seconds without a new image that a study seen to be complete is still given."""
+    max_associations: int = Field(20, ge=1, le=500)
+    """Associations at a time; a further one is rejected (transient, local limit exceeded)."""
+    network_timeout_s: float = Field(60.0, gt=0.0, le=3600.0)
+    """Seconds a silent association is kept."""
+    max_pdu_bytes: int = Field(131072, ge=4096, le=1 << 20)
+    """Largest PDU this node asks its peers to send."""
+    max_instance_mb: int = Field(8192, ge=1)
+    """Largest data set taken, MB; a larger one is refused with 0xA700."""
+    reserve_mb: int = Field(1024, ge=0)
+    """Free disk space, MB, that receiving never uses; below it objects are refused with 0xA700."""
+    unwanted: Literal["refuse", "store"] = "refuse"
+    """What happens to an object that no pipeline can use (a modality or SOP class outside MR and reports):
+    `refuse` answers 0x0122 and keeps nothing, `store` keeps it with the study."""
+
+
+class Http(Table):
+    host: str = "127.0.0.1"
+    """Address of the health and metrics pages."""
+    port: Port = 8042
+    """Their TCP port."""
+
+
+class Store(Table):
+    database: str = "sqlite"
+    """`sqlite` keeps the ledger in data_dir; else a SQLAlchemy URL of a PostgreSQL database
+    (`postgresql+psycopg://...`), with the password in `password_file`."""
+    password_file: Path | None = None
+    """File whose first line is the database password; it never stands in this file."""
+
+
+class Infer(Table):
+    engine: Literal["local"] = "local"
+    """Where jobs are computed: `local` worker processes on this machine."""
+    workers: int = Field(1, ge=1, le=64)
+    """Worker processes; each holds its own copy of the models (about 1 GB)."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """`auto` takes a GPU where torch sees one, else the CPU."""
+    runtime: Literal["auto", "torch"] = "auto"
+    """What runs the networks; `auto` takes the fastest there is."""
+    threads: int = Field(0, ge=0, le=256)
+    """Threads per worker for the networks; 0 divides the machine's cores among the workers."""
+    job_time_limit_s: float = Field(900.0, gt=0.0)
+    """A job that runs longer is stopped and tried again; after max_attempts it is FAILED."""
+    memory_limit_mb: int = Field(4096, ge=512)
+    """A job whose process grows past this is stopped and tried again."""
+    lease_s: float = Field(30.0, ge=2.0)
+    """Seconds after which a worker that was not heard of loses its job to another."""
+    max_attempts: int = Field(3, ge=1, le=20)
+    """Attempts before a job is FAILED."""
+    retry_after_s: float = Field(5.0, ge=0.0)
+    """Seconds before the second attempt; doubled for each further one."""
+
+
+class Deliver(Table):
+    timeout_s: float = Field(30.0, gt=0.0)
+    """Seconds a destination may take to connect, to associate, or to answer one message."""
+    retry_after_s: float = Field(10.0, gt=0.0)
+    """Seconds before the second attempt; doubled for each further one, with jitter."""
+    retry_at_most_s: float = Field(1800.0, gt=0.0)
+    """Longest pause between two attempts."""
+    give_up_after_days: float = Field(7.0, gt=0.0)
+    """Days after which an undelivered object is FAILED. It is kept, and `retry` sends it again."""
+
+
+class Peer(Table):
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
+    """The name used in routes, logs and tables."""
+    ae_title: AE
+    """The AE title it calls itself."""
+    host: str
+    """Its address. It must call from here when it sends (names are resolved when the node starts)."""
+    port: Port = 104
+    """Its port, for what the node sends to it."""
+    may_send: bool = True
+    """Whether it may send images to this node. An AE title is a label, no proof of identity."""
+
+
+class Route(Table):
+    pipeline: str
+    """Name of the pipeline."""
+    from_: tuple[str, ...] = Field(alias="from", min_length=1)
+    """Peers whose studies it looks at."""
+    to: tuple[str, ...] = Field(min_length=1)
+    """Peers that get the results."""
+    outputs: Literal["auto"] | tuple[Literal["sr", "seg", "pm", "sc"], ...] = "auto"
+    """Result objects to send; `auto` sends all the pipeline's result has."""
+    intended_use: Literal["enforce", "warn"] = "enforce"
+    """`enforce` answers a study outside the model's intended use with "AI not performed, because ...";
+    `warn` runs and says so in every result."""
+
+
+class Config(Table):
+    node: Node = Node()
+    receive: Receive = Receive()
+    http: Http = Http()
+    store: Store = Store()
+    infer: Infer = Infer()
+    deliver: Deliver = Deliver()
+    peer: tuple[Peer, ...] = ()
+    route: tuple[Route, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_agree(self) -> Config:
+        names = [peer.name for peer in self.peer]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two peers are named {twice[0]!r}")
+        for route in self.route:
+            for name in (*route.from_, *route.to):
+                if name not in names:
+                    raise ValueError(f"route for {route.pipeline!r} names peer {name!r}, which is not listed")
+        return self
+
+    @cached_property
+    def peers(self) -> Mapping[str, Peer]:
+        return {peer.name: peer for peer in self.peer}
+
+
+def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read and check a configuration file; None means all defaults (plus the environment).
+
+    Raises ConfigurationError that names the key.
+    """
+    try:
+        raw: dict[str, Any] = {} if path is None else tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read configuration {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    _override(raw, environ)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigurationError(_sentence(error)) from error
+    base = path.resolve().parent if path else Path.cwd()
+    return config.model_copy(update={"node": _resolved(config.node, base)})
+
+
+def _override(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for variable, value in sorted(environ.items()):
+        prefix, _, rest = variable.partition("DICOM_NODE_")
+        table, separator, key = rest.lower().partition("__")
+        if prefix or not separator:
+            continue
+        if table not in {name for name in Config.model_fields if name not in ("peer", "route")}:
+            raise ConfigurationError(f"environment variable {variable} names no table of the configuration")
+        raw.setdefault(table, {})[key] = value
+
+
+def _sentence(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        what = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{key}: {what}" if key else what)
+    return "configuration: " + "; ".join(lines)
+
+
+def _resolved(node: Node, base: Path) -> Node:
+    folders = ("data_dir", "pipelines_dir", "models_dir")
+    return node.model_copy(update={name: (base / getattr(node, name)).resolve() for name in folders})

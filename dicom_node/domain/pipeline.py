@@ -1,0 +1,106 @@
+"""What a pipeline declares and does.
+
+Declared needs let the node assemble by need, choose stacks with reasons, guard the intended
+use and say "AI not performed, because ..." without a line of pipeline code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, runtime_checkable
+
+from dicom_node.domain.findings import Findings, NotPerformed
+from dicom_node.domain.job import Level
+from dicom_node.domain.series import Contrast, Plane, Stack, Study, Volume
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One input of a pipeline: the kind of stack, and whether it can do without.
+
+    Where several stacks fit, the one with most slices in plane and without contrast agent or
+    fat suppression wins, and the reasons say so (`route/choose.py`).
+    """
+
+    name: str
+    contrast: Contrast
+    plane: Plane | None = None
+    b_value: tuple[float, float] | None = None
+    """Lowest and highest acceptable b value, s/mm2 (for DWI)."""
+    required: bool = False
+    min_slices: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class IntendedUse:
+    """The limits inside which the model's card allows a result."""
+
+    modalities: frozenset[str]
+    sex: frozenset[str] = frozenset({"F", "M", "O"})
+    age_years: tuple[float, float] = (0.0, 130.0)
+    body_parts: frozenset[str] = frozenset()
+    """Accepted Body Part Examined values; empty accepts any. An absent value is a warning, not a refusal."""
+    statement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The stack chosen for a need, or None; with the reasons, also for those passed over."""
+
+    need: Need
+    stack: Stack | None
+    reasons: tuple[str, ...]
+
+
+Progress = Callable[[float, str], None]
+"""Called with the fraction done (0 to 1) and a short word for the step; may raise to stop the run."""
+
+
+def silent(fraction: float, step: str) -> None:
+    """Progress that goes nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """All a pipeline gets to work on."""
+
+    study: Study
+    volumes: Mapping[str, Volume]
+    """By need name; optional needs may be absent."""
+    choices: tuple[Choice, ...]
+    warnings: tuple[str, ...] = ()
+    """What the guard found but was told to let pass (`intended_use = "warn"`)."""
+    progress: Progress = field(default=silent)
+    device: str = "cpu"
+
+
+@runtime_checkable
+class Pipeline(Protocol):
+    """One file or folder in `pipelines/`. Heavy imports belong inside `__init__` or `run`.
+
+    The class is looked at (never instantiated) by routing; it is instantiated once per
+    worker process, where its constructor loads the models, and `run` is called per case.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    title: ClassVar[str]
+    level: ClassVar[Level]
+    needs: ClassVar[tuple[Need, ...]]
+    intended_use: ClassVar[IntendedUse]
+    models: ClassVar[tuple[str, ...]]
+    """Names of the bundles in `models/` it uses; their digests go into every result UID."""
+
+    def run(self, case: Case) -> Findings: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What routing decided for one pipeline on one study: run with these, or not, because."""
+
+    pipeline: str
+    version: str
+    choices: tuple[Choice, ...]
+    warnings: tuple[str, ...] = ()
+    not_performed: NotPerformed | None = None

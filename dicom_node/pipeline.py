@@ -1,0 +1,31 @@
+"""All a pipeline author needs. See docs/writing-a-pipeline.md.
+
+Importing this is cheap; `Bundle` loads torch when it is constructed.
+"""
+
+from dicom_node.domain.codes import Code
+from dicom_node.domain.findings import (
+    Algorithm,
+    Certainty,
+    Findings,
+    HeatMap,
+    NotPerformed,
+    OperatingPoint,
+    Region,
+    Score,
+    SequenceScore,
+    SliceScore,
+    Verdict,
+)
+from dicom_node.domain.job import Level
+from dicom_node.domain.pipeline import Case, IntendedUse, Need, Pipeline
+from dicom_node.domain.series import Contrast, FrameRef, Patient, Plane, Stack, Study, Volume
+from dicom_node.errors import ModelError, PipelineError
+from dicom_node.infer.bundle import Bundle
+
+__all__ = [
+    "Algorithm", "Bundle", "Case", "Certainty", "Code", "Contrast", "Findings", "FrameRef", "HeatMap",
+    "IntendedUse", "Level", "ModelError", "Need", "NotPerformed", "OperatingPoint", "Patient", "Pipeline",
+    "PipelineError", "Plane", "Region", "Score", "SequenceScore", "SliceScore", "Stack", "Study", "Verdict",
+    "Volume",
+]  # fmt: skip

@@ -1,0 +1,168 @@
+"""The ledger's tables: SQLite and PostgreSQL alike, SQLAlchemy Core.
+
+Invariants stand here as constraints, each with the accident it prevents. The tables change
+only through the migrations in `store/migrations`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import JSON
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s", "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)  # fmt: skip
+
+_key = BigInteger().with_variant(Integer, "sqlite")  # SQLite autoincrements INTEGER only
+_uid = String(64)
+_time = DateTime(timezone=True)
+_STATES = "('SCHEDULED', 'IN PROGRESS', 'COMPLETED', 'CANCELED', 'FAILED')"
+
+instances = Table(
+    "instances", metadata,
+    Column("id", _key, primary_key=True),
+    Column("sop_instance_uid", _uid, nullable=False),
+    Column("sop_class_uid", _uid, nullable=False),
+    Column("transfer_syntax_uid", _uid, nullable=False),
+    Column("study_uid", _uid, nullable=False),
+    Column("series_uid", _uid, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("peer", String(64), nullable=False),  # name of the peer that sent it
+    Column("received_at", _time, nullable=False),
+    Column("header", JSON(none_as_null=True)),  # extract by dicom/header.py; NULL until it was read
+    Column("unreadable", Text),  # why the header could not be read; such an instance joins no stack
+    Column("revision", Integer),  # study revision that first held it; NULL: not yet in any
+    # the same image sent twice is one image: never two rows, never a second job
+    UniqueConstraint("sop_instance_uid"),
+)  # fmt: skip
+Index("ix_instances_study", instances.c.study_uid, instances.c.revision)
+Index("ix_instances_digest", instances.c.digest)
+Index(
+    "ix_instances_pending", instances.c.study_uid,
+    sqlite_where=text("revision IS NULL"), postgresql_where=text("revision IS NULL"),
+)  # fmt: skip
+
+conflicts = Table(
+    "conflicts", metadata,  # same SOP Instance UID, other bytes: kept aside, never overwriting
+    Column("id", _key, primary_key=True),
+    Column("sop_instance_uid", _uid, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("peer", String(64), nullable=False),
+    Column("received_at", _time, nullable=False),
+    UniqueConstraint("sop_instance_uid", "digest"),
+)  # fmt: skip
+
+revisions = Table(
+    "revisions", metadata,
+    Column("id", _key, primary_key=True),
+    Column("study_uid", _uid, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("because", Text, nullable=False),  # why it counted as complete
+    Column("instances", Integer, nullable=False),
+    Column("last_received_at", _time, nullable=False),
+    Column("completed_at", _time, nullable=False),
+    # two assemblers cannot both make revision n
+    UniqueConstraint("study_uid", "revision"),
+)  # fmt: skip
+
+jobs = Table(
+    "jobs", metadata,
+    Column("id", _key, primary_key=True),
+    Column("subject_uid", _uid, nullable=False),  # the study, or the series, it is about
+    Column("study_uid", _uid, nullable=False),
+    Column("level", String(8), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("pipeline", String(64), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("route", Integer, nullable=False),  # index of the [[route]] that asked for it
+    Column("input_key", String(64), nullable=False),  # sha256 of all that decides the result
+    Column("plan", JSON, nullable=False),  # choices with reasons, warnings: for people
+    Column("state", String(12), nullable=False),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("token", Integer, nullable=False, server_default="0"),  # fencing: grows with every claim
+    Column("worker", String(128)),
+    Column("lease_until", _time),
+    Column("not_before", _time),  # backoff: not claimed earlier
+    Column("progress", Float, nullable=False, server_default="0"),
+    Column("step", String(64), nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("seconds", JSON),  # time per step of the attempt that finished
+    Column("scheduled_at", _time, nullable=False),
+    Column("started_at", _time),
+    Column("finished_at", _time),
+    CheckConstraint(f"state IN {_STATES}", name="state"),
+    CheckConstraint("state <> 'IN PROGRESS' OR lease_until IS NOT NULL", name="lease"),
+    # a repeat of T2 cannot schedule the same work twice
+    UniqueConstraint("subject_uid", "revision", "pipeline", "version"),
+)  # fmt: skip
+Index("ix_jobs_ready", jobs.c.state, jobs.c.priority, jobs.c.id)
+Index("ix_jobs_study", jobs.c.study_uid)
+
+results = Table(
+    "results", metadata,
+    Column("id", _key, primary_key=True),
+    Column("job_id", _key, ForeignKey("jobs.id"), nullable=False),
+    Column("kind", String(8), nullable=False),
+    Column("sop_class_uid", _uid, nullable=False),
+    Column("sop_instance_uid", _uid, nullable=False),
+    Column("series_uid", _uid, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at", _time, nullable=False),
+    Column("superseded_at", _time),  # a later revision of the study has its own results
+    # a result UID stands for one file for ever: a repeated job cannot contradict the PACS
+    UniqueConstraint("sop_instance_uid"),
+)  # fmt: skip
+
+deliveries = Table(
+    "deliveries", metadata,
+    Column("id", _key, primary_key=True),
+    Column("result_id", _key, ForeignKey("results.id"), nullable=False),
+    Column("destination", String(64), nullable=False),  # name of the peer
+    Column("state", String(12), nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("token", Integer, nullable=False, server_default="0"),
+    Column("lease_until", _time),
+    Column("not_before", _time),
+    Column("status", Integer),  # the peer's DIMSE status of the last attempt
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("scheduled_at", _time, nullable=False),
+    Column("finished_at", _time),
+    CheckConstraint(f"state IN {_STATES}", name="state"),
+    # one row per object and destination: nothing is sent by two ledgers
+    UniqueConstraint("result_id", "destination"),
+)  # fmt: skip
+Index("ix_deliveries_ready", deliveries.c.destination, deliveries.c.state, deliveries.c.id)
+
+history = Table(
+    "history", metadata,  # what happened to a study and why; rows are only ever added
+    Column("id", _key, primary_key=True),
+    Column("at", _time, nullable=False),
+    Column("study_uid", _uid, nullable=False),
+    Column("job_id", _key),
+    Column("event", String(64), nullable=False),  # dotted name, as in the log
+    Column("detail", Text, nullable=False, server_default=""),
+)  # fmt: skip
+Index("ix_history_study", history.c.study_uid, history.c.id)
