@@ -1,0 +1,42 @@
+# `make demo` and `make test` do all the set-up: Python 3.11+ and make are enough.
+
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo    set up, then a study goes in and results land in a stand-in PACS"
+	@echo "make test    set up, then all tests"
+	@echo "make check   set up, then ruff and mypy --strict"
+	@echo "make bench   set up, then the benchmarks"
+	@echo "make clean   remove .venv, caches and demo-out (never var, where the data is)"
+
+demo: $(READY)
+	$(VENV)/bin/dicom-node demo
+
+test: $(READY)
+	$(VENV)/bin/python -m pytest
+
+check: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy --strict
+
+bench: $(READY)
+	$(VENV)/bin/dicom-node bench latency
+
+clean:
+	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so that an interrupted installation is done again.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one with: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || \
+		{ echo "python3 has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@touch $@
