@@ -45,7 +45,7 @@ class Node(Table):
     ae_title: AE = "DICOMNODE"
     """The AE title of this node: what peers call it, and what it calls itself when it delivers."""
     data_dir: Path = Path("var")
-    """Where images, results and the SQLite database live. One file system. Relative to the configuration file."""
+    """Where images, results and the SQLite database live: one file system. Relative to this file."""
     pipelines_dir: Path = PROJECT / "pipelines"
     """Folder of pipelines; each file or folder in it is one."""
     models_dir: Path = PROJECT / "models"
@@ -214,7 +214,11 @@ def _sentence(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_input=False):
         key = ".".join(str(part) for part in problem["loc"])
-        what = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+        what = (
+            "unknown key"
+            if problem["type"] == "extra_forbidden"
+            else problem["msg"].removeprefix("Value error, ")
+        )
         lines.append(f"{key}: {what}" if key else what)
     return "configuration: " + "; ".join(lines)
 

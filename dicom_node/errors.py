@@ -118,3 +118,9 @@ class DeliveryRefused(DeliveryError):
     """The peer looked at the object and will not take it; sending it again would not help."""
 
     retry = False
+
+
+class NodeStopping(PipelineError):
+    """The node is stopping; the job is done after the next start."""
+
+    retry = True

@@ -55,7 +55,8 @@ class Job:
     revision: int
     pipeline: str
     version: str
-    route: str
+    route: int
+    """Index of the [[route]] that asked for it."""
     state: State
     attempts: int
     reason: str = ""

@@ -1,0 +1,129 @@
+"""`dicom-node check`: is everything in place, in plain sentences."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from dicom_node.config import Config, Peer
+from dicom_node.deliver.scu import accepted_classes, echo
+from dicom_node.errors import DicomNodeError
+from dicom_node.infer.bundle import bundle_digests
+from dicom_node.infer.registry import pipelines
+from dicom_node.store.archive import Archive
+from dicom_node.store.database import engine_for, migrate
+
+RESULT_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.88.34": "Comprehensive 3D SR",
+    "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation",
+    "1.2.840.10008.5.1.4.1.1.30": "Parametric Map",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
+}
+"""What the node sends (PS3.4 Annex B.5)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    ok: bool
+    sentence: str
+
+
+def check_all(config: Config) -> list[Finding]:
+    """Every check, in the order a person would make them; a failed one never hides the next."""
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("data_dir", lambda: _data_dir(config)),
+        ("disk", lambda: _disk(config)),
+        ("database", lambda: _database(config)),
+        ("routes", lambda: _routes(config)),
+        *((f"models of {name}", _models_of(config, name)) for name in _routed(config)),
+        *((f"peer {peer.name}", _peer_of(config, peer)) for peer in config.peer),
+    ]
+    return [_tried(what, look) for what, look in checks]
+
+
+def _tried(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, ok=True, sentence=look())
+    except DicomNodeError as error:
+        return Finding(what, ok=False, sentence=str(error))
+    except Exception as error:  # noqa: BLE001 - the edge: whatever a driver raises becomes a sentence
+        return Finding(what, ok=False, sentence=f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def _data_dir(config: Config) -> str:
+    folder = config.node.data_dir
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"x")
+        os.fsync(file.fileno())
+    return f"{folder} is writable"
+
+
+def _disk(config: Config) -> str:
+    free_mb = Archive(config.node.data_dir).free_bytes() / 1e6
+    if free_mb < config.receive.reserve_mb:
+        raise DicomNodeError(
+            f"{free_mb:.0f} MB free, less than receive.reserve_mb = {config.receive.reserve_mb}: "
+            "images are refused"
+        )
+    return f"{free_mb / 1000:.1f} GB free"
+
+
+def _database(config: Config) -> str:
+    engine = engine_for(config)
+    try:
+        migrate(engine)
+        with engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+        return f"{engine.dialect.name} answers, schema is current"
+    finally:
+        engine.dispose()
+
+
+def _routed(config: Config) -> Iterator[str]:
+    return iter(sorted({route.pipeline for route in config.route}))
+
+
+def _routes(config: Config) -> str:
+    if not config.route:
+        raise DicomNodeError("there is no [[route]]: images are kept, but no pipeline looks at them")
+    known = pipelines(config.node.pipelines_dir)
+    for name in _routed(config):
+        if name not in known:
+            raise DicomNodeError(f"no pipeline {name!r}; there are {', '.join(sorted(known)) or 'none'}")
+    return f"{len(config.route)} route(s)"
+
+
+def _models_of(config: Config, name: str) -> Callable[[], str]:
+    def look() -> str:
+        known = pipelines(config.node.pipelines_dir)
+        if name not in known:
+            raise DicomNodeError(f"pipeline {name!r} is not there")
+        digests = bundle_digests(known[name].models, config.node.models_dir)
+        return ", ".join(f"{model} {digest[:12]}" for model, digest in digests.items()) or "uses none"
+
+    return look
+
+
+def _peer_of(config: Config, peer: Peer) -> Callable[[], str]:
+    receives = any(peer.name in route.to for route in config.route)
+
+    def look() -> str:
+        if not receives:
+            return "only sends; nothing to ask"
+        echo(peer, config.node.ae_title, config.deliver.timeout_s)
+        taken = accepted_classes(peer, config.node.ae_title, list(RESULT_CLASSES), config.deliver.timeout_s)
+        names = [name for uid, name in RESULT_CLASSES.items() if uid in taken]
+        missing = [name for uid, name in RESULT_CLASSES.items() if uid not in taken]
+        if missing:
+            raise DicomNodeError(f"answers C-ECHO but does not accept {', '.join(missing)}")
+        return f"answers C-ECHO, accepts {', '.join(names)}"
+
+    return look

@@ -1,0 +1,159 @@
+"""The path of an image, on one page.
+
+    PACS/scanner --C-STORE--> receive > store > assemble > route > infer > encode > deliver --> PACS
+                              `--- T1 ---'     `---- T2 ----'  `---- T3 ----'   `- T4 -'
+
+Four transactions, and nothing durable outside them. After a crash at any point the step
+runs again; what it had half done is either invisible or the same as what the repeat makes:
+
+    T1  file on disk (fsync, rename, fsync folder), then its row, only then 0x0000
+    T2  study revision n and its jobs, together; unique per (subject, revision, pipeline, version)
+    T3  result files on disk, then results + deliveries + job done, guarded by the lease token
+    T4  the delivery is done, with the peer's status
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_node.assemble.completeness import judge
+from dicom_node.assemble.indexer import index
+from dicom_node.assemble.study import read_study
+from dicom_node.config import Route
+from dicom_node.deliver.deliverer import Deliverer
+from dicom_node.dicom.volume import read_volume
+from dicom_node.domain.findings import Findings
+from dicom_node.domain.identity import UID
+from dicom_node.domain.job import Job, Level, ResultKind, ResultObject
+from dicom_node.domain.pipeline import Pipeline, Plan, Progress
+from dicom_node.domain.series import StoredInstance, Study
+from dicom_node.errors import ConfigurationError
+from dicom_node.node.build import Node
+from dicom_node.receive.scp import Receiver
+from dicom_node.route.plan import describe, input_key, plan
+from dicom_node.route.rules import matching
+from dicom_node.store.catalog import PendingStudy, PlannedJob
+
+HEADERS_AT_A_TIME = 200
+"""Headers read per tick, so that a tick stays short while a large study arrives."""
+
+
+def receive_and_store(node: Node) -> Receiver:
+    """T1: every instance a listed peer sends, acknowledged only when it cannot be lost."""
+    return Receiver(node.config, node.archive, node.catalog)
+
+
+def read_headers(node: Node) -> int:
+    """Between T1 and T2: what the headers say, kept beside the rows. Derived, hence repeatable."""
+    return index(node.catalog, HEADERS_AT_A_TIME)
+
+
+def assemble_and_route(node: Node, pending: PendingStudy, *, quiet_s: float) -> bool:
+    """T2: when the study is complete (and because of what), its next revision and the jobs for it."""
+    study = assemble(pending.study_uid, 0, node.catalog.instances(pending.study_uid))
+    routes = [(at, node.config.route[at]) for at in matching(node.config.route, pending.peers)]
+    needs = [node.pipelines[route.pipeline].needs for _, route in routes]
+    judgement = judge(study, study.instances, needs, quiet_s, node.config.receive)
+    if not judgement.complete:
+        return False
+    jobs = [job for at, route in routes for job in planned_jobs(node, study, at, route)]
+    done = node.catalog.complete(
+        pending.study_uid, judgement.because, jobs, expected_new=pending.new_instances
+    )
+    return done is not None  # None: a late image came in between; it is judged again
+
+
+def assemble(study_uid: UID, revision: int, instances: Sequence[StoredInstance]) -> Study:
+    return read_study(study_uid, revision, instances)
+
+
+def planned_jobs(node: Node, study: Study, at: int, route: Route) -> list[PlannedJob]:
+    """The jobs of one route on one revision: one for a study-level pipeline, one per series else."""
+    pipeline = node.pipelines[route.pipeline]
+    jobs = []
+    for subject_uid, subject in subjects(pipeline, study):
+        planned = plan(pipeline, subject, route.intended_use)
+        key = input_key(planned, subject, route.intended_use, node.digests(pipeline))
+        jobs.append(
+            PlannedJob(
+                subject_uid=subject_uid, level=pipeline.level, pipeline=pipeline.name,
+                version=pipeline.version, route=at, input_key=key, plan=describe(planned),
+            )
+        )  # fmt: skip
+    return jobs
+
+
+def subjects(pipeline: type[Pipeline], study: Study) -> list[tuple[UID, Study]]:
+    """What the pipeline is asked about: the study, or each of its series by itself."""
+    if pipeline.level is Level.STUDY:
+        return [(study.uid, study)]
+    series = sorted({instance.series_uid for instance in study.instances})
+    return [(uid, _only(study, uid)) for uid in series]
+
+
+def _only(study: Study, series_uid: UID) -> Study:
+    instances = [instance for instance in study.instances if instance.series_uid == series_uid]
+    return assemble(study.uid, study.revision, instances)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What T3 makes before anything is durable."""
+
+    plan: Plan
+    study: Study
+    findings: Findings
+    results: tuple[ResultObject, ...]
+    seconds: dict[str, float]
+
+
+def infer_and_encode(
+    pipeline: Pipeline, study: Study, *, intended_use: str, key: str, device: str, progress: Progress
+) -> Work:
+    """The computing part of T3; runs in a sandbox process and in `dicom-node run`. Nothing durable."""
+    from dicom_node.encode.results import encode  # highdicom: only where results are made
+    from dicom_node.infer.run import infer
+    from dicom_node.node.stopwatch import Stopwatch
+
+    watch = Stopwatch()
+    planned = plan(type(pipeline), study, intended_use)
+    watch.lap("plan")
+    findings = infer(pipeline, planned, study, read_volume, progress, device)
+    watch.lap("infer")
+    progress(0.9, "encode")
+    results = encode(
+        findings, study, input_key=key, pipeline=pipeline.name,
+        pipeline_version=pipeline.version, title=pipeline.title,
+    )  # fmt: skip
+    watch.lap("encode")
+    return Work(planned, study, findings, results, watch.seconds | dict(findings.seconds or {}))
+
+
+def destinations(node: Node, job: Job, made: Sequence[ResultKind]) -> dict[str, tuple[ResultKind, ...]]:
+    """Which result goes where, by the route that asked for the job."""
+    route = route_of(node, job)
+    kinds = tuple(made) if route.outputs == "auto" else tuple(k for k in made if k.value in route.outputs)
+    return dict.fromkeys(route.to, kinds)
+
+
+def route_of(node: Node, job: Job) -> Route:
+    """The route that asked for the job, also after an edit moved it in the file."""
+    routes = node.config.route
+    if job.route < len(routes) and routes[job.route].pipeline == job.pipeline:
+        return routes[job.route]
+    for route in routes:
+        if route.pipeline == job.pipeline:
+            return route
+    raise ConfigurationError(f"no route asks for pipeline {job.pipeline!r} any more")
+
+
+def deliver(node: Node) -> Deliverer:
+    """T4: every result object to every destination, each on its own thread, once."""
+    return Deliverer(node.config, node.archive, node.ledger, node.clock)
+
+
+def result_name(result: ResultObject, number: int) -> Path:
+    """A file name that says the form and nothing about a person: `02-seg.dcm`."""
+    return Path(f"{number:02d}-{result.kind.value}.dcm")

@@ -1,0 +1,111 @@
+"""`dicom-node run`: a pipeline on a folder of files, without network and ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from dicom_node.config import Config
+from dicom_node.dicom.header import read_header
+from dicom_node.domain.identity import UID, Digest
+from dicom_node.domain.pipeline import Progress, silent
+from dicom_node.domain.series import StoredInstance
+from dicom_node.errors import ConfigurationError, UnreadableObject
+from dicom_node.infer.bundle import bundle_digests
+from dicom_node.infer.registry import pipelines
+from dicom_node.infer.runtime import Runtime, choose_device, use
+from dicom_node.node.flow import Work, assemble, infer_and_encode, result_name
+from dicom_node.route.plan import describe, input_key, plan
+
+
+def run_files(config: Config, name: str, path: Path, out: Path, intended_use: str) -> dict[str, object]:
+    """Run pipeline `name` on one study of files and write its result objects to `out`.
+
+    Raises ConfigurationError for an unknown pipeline, UnreadableObject where there is no DICOM
+    or more than one study.
+    """
+    instances, skipped = read_folder(path)
+    work, _ = compute(config, name, instances, intended_use)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+    for number, result in enumerate(work.results, start=1):
+        target = out / result_name(result, number)
+        target.write_bytes(result.content)
+        files.append({"kind": result.kind.value, "file": str(target), "bytes": len(result.content)})
+    verdict, refused = work.findings.verdict, work.findings.not_performed
+    return {
+        "verdict": verdict.statement
+        if verdict
+        else f"AI not performed, because {refused.because}"
+        if refused
+        else "",
+        "probability": verdict.probability if verdict else None,
+        "warnings": list(verdict.warnings) if verdict else [],
+        "plan": describe(work.plan),
+        "results": files,
+        "not DICOM": skipped,
+        "seconds": work.seconds,
+    }
+
+
+def compute(
+    config: Config, name: str, instances: list[StoredInstance], intended_use: str, progress: Progress = silent
+) -> tuple[Work, str]:
+    """The computing part of T3 in this process, and the input key its UIDs come from."""
+    known = pipelines(config.node.pipelines_dir)
+    if name not in known:
+        raise ConfigurationError(f"no pipeline {name!r}; there are {', '.join(sorted(known)) or 'none'}")
+    cores = config.infer.threads or os.cpu_count() or 1
+    use(Runtime(config.node.models_dir, choose_device(config.infer.device), cores))
+    study = assemble(instances[0].study_uid, 1, instances)
+    planned = plan(known[name], study, intended_use)
+    key = input_key(planned, study, intended_use, bundle_digests(known[name].models, config.node.models_dir))
+    device = choose_device(config.infer.device)
+    pipeline = known[name]()
+    work = infer_and_encode(
+        pipeline, study, intended_use=intended_use, key=key, device=device, progress=progress
+    )
+    return work, key
+
+
+def read_folder(path: Path) -> tuple[list[StoredInstance], int]:
+    """All DICOM instances under a path, one study; and how many files are none."""
+    instances: dict[str, StoredInstance] = {}
+    skipped = 0
+    for file in _files(path):
+        try:
+            instance = stored(file)
+        except UnreadableObject:
+            skipped += 1
+            continue
+        instances.setdefault(instance.sop_instance_uid, instance)
+    studies = {instance.study_uid for instance in instances.values()}
+    if not studies:
+        raise UnreadableObject(f"no DICOM file under {path}")
+    if len(studies) > 1:
+        raise UnreadableObject(f"{len(studies)} studies under {path}; give one study at a time")
+    return [instances[uid] for uid in sorted(instances)], skipped
+
+
+def stored(file: Path) -> StoredInstance:
+    """A file on disk as if it stood in the archive."""
+    header = read_header(file)
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    return StoredInstance(
+        sop_instance_uid=UID(str(header["SOPInstanceUID"])), sop_class_uid=UID(str(header["SOPClassUID"])),
+        transfer_syntax_uid=UID(str(header["TransferSyntaxUID"])),
+        study_uid=UID(str(header["StudyInstanceUID"])),
+        series_uid=UID(str(header["SeriesInstanceUID"])), digest=Digest(digest),
+        size_bytes=file.stat().st_size, path=file.resolve(), header=header,
+    )  # fmt: skip
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.exists():
+        raise UnreadableObject(f"{path} does not exist")
+    if path.is_file():
+        return iter([path])
+    return (file for file in sorted(path.rglob("*")) if file.is_file())

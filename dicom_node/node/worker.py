@@ -1,0 +1,166 @@
+"""A worker: takes jobs from the ledger, has them computed in a sandbox, commits T3.
+
+It holds the lease and beats the heart; the sandbox computes. Whatever the sandbox does
+(hang, crash, eat memory), the worker lives to say what became of the job.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from dicom_node import log
+from dicom_node.domain.job import Job, Lease, ResultObject
+from dicom_node.errors import DicomNodeError, LeaseLost, NodeStopping, OutOfStorage
+from dicom_node.node.build import Node
+from dicom_node.node.flow import destinations, route_of
+from dicom_node.node.sandbox import Order, Outcome, Sandbox
+from dicom_node.node.stopwatch import Stopwatch
+
+IDLE_S = 0.2
+"""Pause between two looks at an empty queue."""
+SPACE_RETRY_S = 60.0
+"""A job that found no room for its results waits this long; it does not use up its attempts."""
+
+
+class Worker:
+    """Runs until `stop` is set. `name` tells operators which process held a lease."""
+
+    def __init__(self, node: Node, stop: threading.Event) -> None:
+        self._node = node
+        self._stop = stop
+        self.name = f"{socket.gethostname()[:40]}:{os.getpid()}"
+
+    def run(self) -> None:
+        names = sorted({route.pipeline for route in self._node.config.route})
+        with Sandbox(self._node.config, names) as sandbox:
+            while not self._stop.is_set():
+                if not self._ready(sandbox) or not self.work_once(sandbox):
+                    self._stop.wait(IDLE_S)
+
+    def _ready(self, sandbox: Sandbox) -> bool:
+        """Models are loaded before a job is taken, so that a lease never waits for them."""
+        if sandbox.pid is not None:
+            return True
+        try:
+            sandbox.start()
+        except DicomNodeError as error:
+            log.problem("worker.models_failed", worker=self.name, error=type(error).__name__, why=str(error))
+            self._stop.wait(5.0)
+            return False
+        log.event("worker.ready", worker=self.name)
+        return True
+
+    def work_once(self, sandbox: Sandbox) -> bool:
+        """Take one job and bring it to an end; False when there was none."""
+        infer = self._node.config.infer
+        claimed = self._node.queue.claim(self.name, infer.lease_s)
+        if claimed is None:
+            return False
+        job, lease = claimed
+        log.event(
+            "job.started", job=job.id, pipeline=job.pipeline, revision=job.revision, attempt=job.attempts
+        )
+        try:
+            with scratch(self._node.config.node.data_dir) as folder:
+                outcome = self._compute(sandbox, job, lease, folder)
+                self._commit(job, lease, outcome)  # T3
+        except LeaseLost:
+            log.problem("job.lease_lost", job=job.id, worker=self.name)
+        except DicomNodeError as error:
+            self._failed(job, lease, error)
+        return True
+
+    def _compute(self, sandbox: Sandbox, job: Job, lease: Lease, folder: Path) -> Outcome:
+        lease_s = self._node.config.infer.lease_s
+        beat = Heartbeat(lease_s / 4)
+
+        def on_progress(fraction: float, step: str) -> None:
+            if self._stop.is_set():
+                raise NodeStopping
+            if beat.due(fraction, step):
+                self._node.queue.heartbeat(lease, lease_s, fraction, step)
+
+        return sandbox.run(self._order(job, folder), on_progress)
+
+    def _order(self, job: Job, folder: Path) -> Order:
+        instances = self._node.catalog.instances(job.study_uid, job.revision)
+        return Order(
+            pipeline=job.pipeline, intended_use=route_of(self._node, job).intended_use,
+            input_key=self._node.queue.input_key(job.id), subject_uid=job.subject_uid,
+            study_uid=job.study_uid, revision=job.revision, instances=instances, folder=folder,
+        )  # fmt: skip
+
+    def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:
+        """T3: result files are durable first; then results, deliveries and the finished job, together."""
+        watch = Stopwatch()
+        made = []
+        for item in outcome.results:
+            content = item.path.read_bytes()
+            result = ResultObject(
+                item.kind, item.sop_class_uid, item.sop_instance_uid, item.series_uid, content
+            )
+            made.append((result, self._node.archive.put(content)))
+        watch.lap("store")
+        where = destinations(self._node, job, [result.kind for result, _ in made])
+        seconds = outcome.seconds | watch.seconds | {"peak_mb": outcome.peak_mb}
+        stored = self._node.queue.finish(lease, made, where, seconds)
+        log.event("job.completed", job=job.id, pipeline=job.pipeline, results=len(stored), seconds=seconds)
+
+    def _failed(self, job: Job, lease: Lease, error: DicomNodeError) -> None:
+        """IN PROGRESS -> SCHEDULED while another attempt can help, else -> FAILED with the reason."""
+        now, infer = self._node.clock(), self._node.config.infer
+        again = error.retry and job.attempts < infer.max_attempts
+        wait_s = infer.retry_after_s * 2 ** (job.attempts - 1)
+        if isinstance(error, OutOfStorage | NodeStopping):
+            again, wait_s = True, SPACE_RETRY_S if isinstance(error, OutOfStorage) else 0.0
+        retry_at = now + timedelta(seconds=wait_s) if again else None
+        reason = str(error)
+        try:
+            self._node.queue.fail(lease, reason, retry_at=retry_at)
+        except LeaseLost:
+            log.problem("job.lease_lost", job=job.id, worker=self.name)
+            return
+        name = "job.will_be_repeated" if again else "job.failed"
+        log.problem(name, job=job.id, attempt=job.attempts, error=type(error).__name__)
+
+
+class Heartbeat:
+    """When to tell the ledger: on a new step, and every `every_s` anyway."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._watch = Stopwatch()
+        self._since = 0.0
+        self._step = ""
+
+    def due(self, fraction: float, step: str) -> bool:
+        self._since += self._watch.lap("beat")
+        if step == self._step and self._since < self._every_s:
+            return False
+        self._step, self._since = step, 0.0
+        return True
+
+
+@contextmanager
+def scratch(data_dir: Path) -> Iterator[Path]:
+    """A folder for one job's result files, on the archive's disk, gone afterwards."""
+    parent = data_dir / "scratch"
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_scratch(data_dir: Path) -> None:
+    """At start: what a killed worker left."""
+    shutil.rmtree(data_dir / "scratch", ignore_errors=True)
