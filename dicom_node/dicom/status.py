@@ -120,5 +120,5 @@ def classify(status: int) -> StatusMeaning:
         if row.first <= status <= row.last:
             return StatusMeaning(row.kind, f"{row.name} (0x{status:04X}): {row.advice}")
     if 0xB000 <= status <= 0xBFFF:  # PS3.7 C.4: the class of warnings
-        return StatusMeaning(Kind.WARNING, f"Warning 0x{status:04X}: stored; the peer's manual says why it warns")
+        return StatusMeaning(Kind.WARNING, f"Warning 0x{status:04X}: stored; the peer's manual says why")
     return StatusMeaning(Kind.RETRY_LATER, f"Unknown status 0x{status:04X}: see the peer's manual and log")

@@ -112,3 +112,5 @@ class Delivery:
     status: int | None = None
     """The peer's DIMSE status of the last attempt."""
     reason: str = ""
+    scheduled_at: datetime | None = None
+    """Since when it waits; delivering gives up by this."""
