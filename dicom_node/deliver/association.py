@@ -115,6 +115,9 @@ def associated(
     association = _open(peer, ae_title, wanted, timeout_s)
     try:
         yield association
+    except GeneratorExit:  # the caller has had enough, between two messages
+        _release(association, timeout_s)
+        raise
     except BaseException:
         _abort(association, timeout_s)
         raise

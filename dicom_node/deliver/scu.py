@@ -8,7 +8,7 @@ The one case where bytes change is a peer that takes only Implicit VR Little End
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any  # Any: pynetdicom ships no types
@@ -49,7 +49,7 @@ class _File:
     size_bytes: int
 
 
-def send(peer: Peer, ae_title: str, files: Sequence[Path], timeout_s: float) -> Iterator[Sent]:
+def send(peer: Peer, ae_title: str, files: Sequence[Path], timeout_s: float) -> Generator[Sent, None, None]:
     """Store `files` (PS3.10) at `peer` over one association; yields one Sent per file as it is known.
 
     `timeout_s` bounds connecting, associating and each answer. Nothing is raised for what a
