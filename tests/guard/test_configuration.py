@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 from pydantic_core import PydanticUndefined
-from support.source import ROOT
 
 from dicom_node import config
 from dicom_node.config import Config, Peer, Route, Table
 from dicom_node.errors import ConfigurationError
+from support.source import ROOT
 
 EXAMPLE = ROOT / "config" / "node.example.toml"
 OPERATING = ROOT / "docs" / "operating.md"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+
 from support.source import ROOT, modules
 
 HEAVY = ("torch", "torchvision", "monai", "highdicom", "scipy", "openvino", "ray")

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from support.source import ROOT, Module, event_names, log_calls, modules
 
 from dicom_node import errors
+from support.source import ROOT, Module, event_names, log_calls, modules
 
 FOLDERS = ("dicom_node", "pipelines")
 FAMILY = {
