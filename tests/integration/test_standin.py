@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.results import data_set_bytes, result_file, written
-from support.scripted_scp import RESULT_CLASSES
-
 from dicom_node.config import Peer
 from dicom_node.deliver.scu import accepted_classes, echo, send
 from dicom_node.dicom.status import Kind
 from dicom_node.node.standin import StandInPacs
+from support.results import data_set_bytes, result_file, written
+from support.scripted_scp import RESULT_CLASSES
 
 
 def test_it_keeps_what_it_gets_as_files_and_notes_each_arrival(tmp_path: Path) -> None:
