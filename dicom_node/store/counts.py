@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import Column, Connection, Engine, Select, func, literal, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.domain.job import State
+from dicom_node.errors import LedgerUnavailable
+from dicom_node.store.database import reading
 from dicom_node.store.schema import conflicts, deliveries, instances, jobs
 
 WAITING = (State.SCHEDULED, State.IN_PROGRESS)
@@ -31,14 +36,14 @@ class Counts:
 
 
 def reachable(engine: Engine) -> bool:
-    """Ask the database for nothing. Raises SQLAlchemyError when it cannot answer."""
-    with engine.connect() as connection:
+    """Ask the database for nothing. Raises LedgerUnavailable when it cannot answer."""
+    with _looking(engine) as connection:
         return bool(connection.execute(select(literal(1))).scalar_one() == 1)
 
 
 def count(engine: Engine, now: datetime) -> Counts:
-    """Count everything in one connection. Raises SQLAlchemyError when the database cannot answer."""
-    with engine.connect() as connection:
+    """Count everything in one look. Raises LedgerUnavailable when the database cannot answer."""
+    with _looking(engine) as connection:
         return Counts(
             instances=_rows(connection, select(func.count()).select_from(instances)),
             conflicts=_rows(connection, select(func.count()).select_from(conflicts)),
@@ -51,6 +56,16 @@ def count(engine: Engine, now: datetime) -> Counts:
             job_age_s=_job_age_s(connection, now),
             delivery_age_s=_delivery_age_s(connection, now),
         )
+
+
+@contextmanager
+def _looking(engine: Engine) -> Iterator[Connection]:
+    """As `reading`, and a damaged file is no answer either: the driver says so while it connects."""
+    try:
+        with reading(engine) as connection:
+            yield connection
+    except (SQLAlchemyError, sqlite3.Error) as error:
+        raise LedgerUnavailable from error
 
 
 def _rows(connection: Connection, query: Select[int]) -> int:

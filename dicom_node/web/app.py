@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dicom_node.config import Config
+from dicom_node.errors import LedgerUnavailable
 from dicom_node.store.archive import Archive
 from dicom_node.store.counts import reachable
 from dicom_node.web.guard import Guard
@@ -78,7 +78,7 @@ def _receiver_sentence(receiver_alive: Callable[[], bool]) -> str:
 def _database_sentence(engine: Engine) -> str:
     try:
         return "" if reachable(engine) else "the database gives wrong answers"
-    except SQLAlchemyError:  # its text may hold host and user
+    except LedgerUnavailable:  # its text may hold host and user
         return "the database does not answer"
 
 

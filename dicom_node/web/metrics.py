@@ -9,10 +9,10 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_node.config import Config
 from dicom_node.domain.job import State
+from dicom_node.errors import LedgerUnavailable
 from dicom_node.store.archive import Archive
 from dicom_node.store.counts import Counts, count
 
@@ -43,7 +43,7 @@ class LedgerCollector(Collector):
         yield from self._disk()
         try:
             counts = count(self._engine, self._clock())
-        except SQLAlchemyError:
+        except LedgerUnavailable:
             yield _gauge("database_up", "1 when the ledger answers", 0.0)
             return
         yield _gauge("database_up", "1 when the ledger answers", 1.0)

@@ -166,6 +166,17 @@ def test_not_ready_without_database(pages: Pages) -> None:
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["the database does not answer"])
 
 
+def test_a_damaged_ledger_is_no_answer(pages: Pages) -> None:
+    """A file that is no database any more makes the node not ready, not broken."""
+    pages.engine.dispose()
+    (pages.folder / "node.sqlite3").write_bytes(b"no database" * 1000)
+
+    answer = pages.client.get("/ready")
+
+    assert (answer.status_code, answer.json()["reasons"]) == (503, ["the database does not answer"])
+    assert pages.metrics()["dicom_node_database_up",] == 0
+
+
 def break_database(pages: Pages) -> None:
     """Put a folder where the ledger's file was."""
     pages.engine.dispose()
