@@ -1,0 +1,55 @@
+"""The page as Secondary Capture: the one form that every viewer shows. PS3.3 A.8.1, C.8.6.1, C.8.6.2."""
+
+from __future__ import annotations
+
+import highdicom as hd
+from pydicom.dataset import Dataset
+
+from dicom_node.dicom.provenance import MANUFACTURER
+from dicom_node.domain.job import ResultKind, ResultObject
+from dicom_node.encode.document import SERIES_NUMBERS, Run, finish
+from dicom_node.encode.images import references
+from dicom_node.encode.page import draw
+from dicom_node.encode.words import CAUTION
+
+
+def secondary_capture(run: Run) -> ResultObject:
+    """One RGB page. It bears words about the image but no identity, so it may leave with the pixels."""
+    pixels = draw(run.findings, run.study, title=run.title)
+    data_set = hd.sc.SCImage(
+        pixel_array=pixels,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        # The page lies in no plane of the patient; General Image wants the attribute, empty (PS3.3 C.7.6.1).
+        patient_orientation=("L", "P"),
+        study_instance_uid=run.source.study_uid,
+        series_instance_uid="2.25.1",
+        series_number=1,
+        sop_instance_uid="2.25.1",
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+    )
+    data_set.PatientOrientation = None
+    data_set.ConversionType = "WSD"
+    data_set.BurnedInAnnotation = "YES"
+    data_set.RecognizableVisualFeatures = "NO"
+    data_set.LossyImageCompression = "00"
+    data_set.DateOfSecondaryCapture, data_set.TimeOfSecondaryCapture = run.source.date, run.source.time
+    data_set.DerivationDescription = f"Summary page drawn by software. {CAUTION}."
+    _refer(data_set, run)
+    what = "not performed" if run.findings.verdict is None else f"summary {run.title}"
+    return finish(data_set, run, ResultKind.SC, (), series_number=SERIES_NUMBERS[ResultKind.SC], what=what)
+
+
+def _refer(data_set: Dataset, run: Run) -> None:
+    """To the kept slices, or to all sources where none was kept."""
+    frames = [score.frame for part in run.findings.sequences for score in part.slices if score.kept]
+    items = references(frames)
+    if not items:
+        for _, sop_class, sop_instance in run.source.instances:
+            item = Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
+            items.append(item)
+    data_set.SourceImageSequence = items

@@ -1,0 +1,238 @@
+"""Regions as Segmentation and maps as Parametric Map, on the grid of their stack.
+
+highdicom is given one *plane* per slice: a data set that stands for the frame, with its
+geometry but without patient, file or pixels. So classic series, Enhanced objects, parts of
+them and several b values in one series are all alike to it; afterwards the references are
+replaced by those to the real instances and frames. PS3.3 A.51, A.75, C.8.20, C.8.32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code as Concept
+from pydicom.valuerep import format_number_as_ds
+
+from dicom_node.dicom.provenance import MANUFACTURER
+from dicom_node.dicom.uids import derived_uid
+from dicom_node.domain.codes import Code
+from dicom_node.domain.findings import Algorithm, HeatMap, Region
+from dicom_node.domain.identity import UID
+from dicom_node.domain.job import ResultKind, ResultObject
+from dicom_node.domain.series import FrameRef, Stack
+from dicom_node.encode.document import SERIES_NUMBERS, Run, clipped, finish, plain
+from dicom_node.encode.source import stack_key
+
+_MR = "1.2.840.10008.5.1.4.1.1.4"
+_COLOURS = ((255, 106, 61), (0, 180, 216), (255, 200, 40), (190, 110, 255), (80, 200, 120))
+_ARTIFICIAL_INTELLIGENCE = Concept("123110", "DCM", "Artificial Intelligence")
+_NO_UNITS = Concept("1", "UCUM", "no units")
+
+
+def segmentations(run: Run) -> tuple[ResultObject, ...]:
+    """One SEG for each stack that has a region with anything in it."""
+    regions: dict[tuple[UID, int], list[Region]] = {}
+    for region in run.findings.regions:
+        if region.mask.any():
+            regions.setdefault(stack_key(region.stack), []).append(region)
+    return tuple(_segmentation(run, group, place) for place, group in enumerate(regions.values()))
+
+
+def parametric_maps(run: Run) -> tuple[ResultObject, ...]:
+    """One Parametric Map for each map."""
+    maps = run.findings.maps
+    seen: dict[tuple[UID, int], int] = {}
+    objects = []
+    for place, heat in enumerate(maps):
+        again = seen[stack_key(heat.stack)] = seen.get(stack_key(heat.stack), -1) + 1
+        objects.append(_parametric_map(run, heat, place, again))
+    return tuple(objects)
+
+
+def tracking(run: Run) -> tuple[str, UID]:
+    """(Tracking ID, Tracking UID) of what the verdict speaks of: the same in the SR and in every SEG."""
+    return clipped(f"AI finding {run.title}"), run.uid("tracking")
+
+
+def _segmentation(run: Run, regions: Sequence[Region], place: int) -> ResultObject:
+    stack = regions[0].stack
+    masks = np.stack([region.mask for region in regions], axis=-1).astype(np.uint8)
+    data_set = hd.seg.Segmentation(
+        source_images=_planes(stack, run.source.slice_thickness_mm),
+        pixel_array=masks,
+        segmentation_type="BINARY",
+        segment_descriptions=[_segment(run, region, n) for n, region in enumerate(regions, start=1)],
+        content_label="AI_REGIONS",
+        content_description=clipped(f"{run.title}, research use only"),
+        **_identity(),
+    )
+    _refer(data_set, stack)
+    return finish(
+        data_set, run, ResultKind.SEG, stack_key(stack),
+        series_number=SERIES_NUMBERS[ResultKind.SEG] + place, what=f"regions, {_short(stack)}",
+    )  # fmt: skip
+
+
+def _segment(run: Run, region: Region, number: int) -> hd.seg.SegmentDescription:
+    tracking_id, tracking_uid = tracking(run)
+    segment = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=clipped(region.label),
+        segmented_property_category=concept(region.category),
+        segmented_property_type=concept(region.kind),
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=_identification(run.findings.algorithms[-1]) if run.findings.algorithms
+        else hd.AlgorithmIdentificationSequence(run.pipeline, _ARTIFICIAL_INTELLIGENCE, "unknown"),
+        tracking_uid=tracking_uid,
+        tracking_id=tracking_id,
+        anatomic_regions=[concept(region.site)],
+        display_color=hd.color.CIELabColor.from_rgb(*_COLOURS[(number - 1) % len(_COLOURS)]),
+    )  # fmt: skip
+    if region.score is not None:
+        segment.SegmentDescription = f"Score {region.score:.3f}. Research use only."
+    return segment
+
+
+def _identification(algorithm: Algorithm) -> hd.AlgorithmIdentificationSequence:
+    return hd.AlgorithmIdentificationSequence(
+        name=clipped(algorithm.name),
+        family=_ARTIFICIAL_INTELLIGENCE,
+        version=clipped(algorithm.version),
+        source=MANUFACTURER,
+        parameters={"sha256": str(algorithm.digest)},
+    )
+
+
+def _parametric_map(run: Run, heat: HeatMap, place: int, again: int) -> ResultObject:
+    mapping = hd.pm.RealWorldValueMapping(
+        lut_label="AI_MAP",
+        lut_explanation=clipped(heat.label),
+        unit=_NO_UNITS,
+        value_range=(0.0, 1.0),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=concept(heat.quantity),
+    )
+    data_set = hd.pm.ParametricMap(
+        source_images=_planes(heat.stack, run.source.slice_thickness_mm),
+        pixel_array=np.ascontiguousarray(heat.values, dtype=np.float32),
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        contains_recognizable_visual_features=False,
+        content_label="AI_MAP",
+        content_description=clipped(f"{heat.label}, research use only"),
+        content_qualification="RESEARCH",
+        **_identity(),
+    )
+    _refer(data_set, heat.stack)
+    return finish(
+        data_set, run, ResultKind.PM, (*stack_key(heat.stack), again),
+        series_number=SERIES_NUMBERS[ResultKind.PM] + place, what=f"heatmap, {_short(heat.stack)}",
+    )  # fmt: skip
+
+
+def concept(code: Code) -> Concept:
+    return Concept(code.value, code.scheme, plain(code.meaning))
+
+
+def _short(stack: Stack) -> str:
+    """Without free text: `series 4 T2 axial`."""
+    return f"series {stack.series_number} {stack.contrast.value} {stack.plane.value}"
+
+
+def _identity() -> dict[str, Any]:  # Any: keyword arguments
+    """What highdicom must be told and `finish` replaces."""
+    return {
+        "series_instance_uid": "2.25.1", "series_number": 1,
+        "sop_instance_uid": "2.25.1", "instance_number": 1,
+        "manufacturer": MANUFACTURER, "manufacturer_model_name": "-", "software_versions": "-",
+        "device_serial_number": "-",
+    }  # fmt: skip
+
+
+def _planes(stack: Stack, thickness_mm: dict[UID, float]) -> list[Dataset]:
+    """A stand-in for each frame, numbered from 1 in its SOP Instance UID."""
+    between, rows_mm, columns_mm = stack.spacing_mm
+    thickness = thickness_mm.get(stack.frames[0].sop_instance_uid) or between
+    orientation = [_decimal(value) for value in (*stack.row_cosine, *stack.column_cosine)]
+    spacing = [_decimal(rows_mm), _decimal(columns_mm)]
+    return [
+        _plane(stack, number, frame, orientation, spacing, thickness, between)
+        for number, frame in enumerate(stack.frames, start=1)
+    ]
+
+
+def _plane(
+    stack: Stack, number: int, frame: FrameRef, orientation: list[str], spacing: list[str],
+    thickness: float, between: float,
+) -> Dataset:  # fmt: skip
+    plane = Dataset()
+    plane.SOPClassUID, plane.SOPInstanceUID = _MR, f"1.{number}"
+    plane.StudyInstanceUID, plane.SeriesInstanceUID = stack.study_uid, stack.series_uid
+    # A grid needs a frame of reference; where the scanner gave none, the series is its own.
+    own = derived_uid("frame of reference", stack.series_uid)
+    plane.FrameOfReferenceUID = stack.frame_of_reference_uid or own
+    plane.PositionReferenceIndicator = None
+    plane.Modality = "MR"
+    for keyword in ("PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID", "Manufacturer"):
+        setattr(plane, keyword, "")
+    plane.PatientBirthDate = plane.StudyDate = plane.StudyTime = None
+    plane.Rows, plane.Columns = stack.rows, stack.columns
+    plane.PixelSpacing = spacing
+    plane.SliceThickness = _decimal(thickness)
+    plane.SpacingBetweenSlices = _decimal(between)
+    plane.ImageOrientationPatient = orientation
+    plane.ImagePositionPatient = [_decimal(value) for value in frame.position_mm]
+    return plane
+
+
+def _decimal(value: float) -> str:
+    """DS: at most 16 characters."""
+    return str(format_number_as_ds(float(value)))
+
+
+def _refer(data_set: Dataset, stack: Stack) -> None:
+    """Replace the stand-ins by the real instances and frames, everywhere they are referred to."""
+    for group in data_set.PerFrameFunctionalGroupsSequence:
+        for item in group.DerivationImageSequence[0].SourceImageSequence:
+            _point(item, stack.frames[int(item.ReferencedSOPInstanceUID.removeprefix("1.")) - 1])
+    data_set.SourceImageSequence = references(stack.frames)
+    series = Dataset()
+    series.SeriesInstanceUID = stack.series_uid
+    series.ReferencedInstanceSequence = references(stack.frames, with_frames=False)
+    data_set.ReferencedSeriesSequence = [series]
+
+
+def _point(item: Dataset, frame: FrameRef) -> None:
+    item.ReferencedSOPClassUID = frame.sop_class_uid
+    item.ReferencedSOPInstanceUID = frame.sop_instance_uid
+    if frame.multiframe:
+        item.ReferencedFrameNumber = frame.frame
+
+
+def references(frames: Sequence[FrameRef], *, with_frames: bool = True) -> list[Dataset]:
+    """A reference to each instance: Image SOP Instance Reference (PS3.3 10.3), or SOP Instance Reference
+    (PS3.3 10.8), which has no frame numbers."""
+    items = []
+    for (sop_class, instance), numbers in frames_by_instance(frames).items():
+        item = Dataset()
+        item.ReferencedSOPClassUID = sop_class
+        item.ReferencedSOPInstanceUID = instance
+        if numbers and with_frames:
+            item.ReferencedFrameNumber = numbers
+        items.append(item)
+    return items
+
+
+def frames_by_instance(frames: Sequence[FrameRef]) -> dict[tuple[UID, UID], list[int]]:
+    """(SOP class, SOP instance) -> frame numbers; empty for single-frame instances."""
+    instances: dict[tuple[UID, UID], list[int]] = {}
+    for frame in frames:
+        numbers = instances.setdefault((frame.sop_class_uid, frame.sop_instance_uid), [])
+        if frame.multiframe and frame.frame not in numbers:
+            numbers.append(frame.frame)
+    return instances

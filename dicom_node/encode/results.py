@@ -1,0 +1,41 @@
+"""Findings into result objects, step 6 of the path: SR, Secondary Capture, SEG, Parametric Map.
+
+Promises: the same findings on the same images with the same `input_key` give the same UIDs
+and the same bytes, on any day and in any time zone. Refuses nothing: findings that exist
+can be said, and where there is no verdict the objects say why.
+"""
+
+from __future__ import annotations
+
+from dicom_node.dicom import provenance
+from dicom_node.domain.findings import Findings
+from dicom_node.domain.job import ResultObject
+from dicom_node.domain.series import Study
+from dicom_node.encode.document import Run, plain, quiet_library
+from dicom_node.encode.source import read_source
+
+
+def encode(
+    findings: Findings, study: Study, *, input_key: str, pipeline: str, pipeline_version: str, title: str
+) -> tuple[ResultObject, ...]:
+    """Whole PS3.10 files, the SR first; each is a series of its own in the study it came from.
+
+    `input_key` stands for the input, the models and the configuration: every UID derives from
+    it. Raises UnreadableObject where a source file is gone.
+    """
+    # highdicom takes a second to import; a process that only receives never comes here.
+    from dicom_node.encode.capture import secondary_capture
+    from dicom_node.encode.images import parametric_maps, segmentations
+    from dicom_node.encode.report import structured_report
+
+    run = Run(
+        findings=findings,
+        study=study,
+        source=read_source(findings, study),
+        input_key=input_key,
+        pipeline=pipeline,
+        title=plain(title),
+        equipment=provenance.equipment(pipeline, pipeline_version, findings.algorithms),
+    )
+    with quiet_library():
+        return (structured_report(run), secondary_capture(run), *segmentations(run), *parametric_maps(run))

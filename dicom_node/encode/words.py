@@ -1,0 +1,114 @@
+"""The report in sentences: the same words in the SR and on the Secondary Capture page.
+
+Pure: findings in, text out. The order is the reader's: verdict, probability, operating point,
+slices, warnings, models, limits, and that nobody has verified it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dicom_node.domain.findings import Algorithm, Certainty, Findings, NotPerformed, SequenceScore, Verdict
+from dicom_node.encode.document import plain
+
+CAUTION = "AI - research use only - not for diagnostic use"
+UNVERIFIED = "Unverified: made by software; no person has reviewed or confirmed it."
+_CERTAINTY = {
+    Certainty.POSITIVE: "positive: at or above the operating point",
+    Certainty.NEGATIVE: "negative: below the operating point",
+    Certainty.INDETERMINATE: "indeterminate: between the two limits, so no class is named",
+}
+
+
+def not_performed(reason: NotPerformed) -> str:
+    return f"AI not performed, because {plain(reason.because).rstrip('.')}."
+
+
+def percent(probability: float) -> str:
+    return f"{100.0 * probability:.1f} %"
+
+
+def statement(verdict: Verdict) -> str:
+    """The pipeline's own sentence, or one made of the codes."""
+    own = f"{verdict.diagnosis.meaning}, {verdict.certainty.value}."
+    return plain(verdict.statement or own)
+
+
+def probability(verdict: Verdict) -> str:
+    positive = plain(verdict.positive_class.meaning)
+    return f"Probability of {positive}: {percent(verdict.probability)} ({_CERTAINTY[verdict.certainty]})."
+
+
+def operating_point(verdict: Verdict) -> str:
+    point = verdict.operating_point
+    text = (
+        f"Operating point: negative below {percent(point.low)}, positive from {percent(point.high)}, "
+        f"indeterminate between; single threshold {percent(point.threshold)}. {_sentence(point.chosen_on)}"
+    )
+    rates = [("Sensitivity", point.sensitivity), ("Specificity", point.specificity)]
+    return " ".join([text, *(_rate(name, rate) for name, rate in rates if rate)]).strip()
+
+
+def _rate(name: str, rate: tuple[float, float, float]) -> str:
+    estimate, low, high = rate
+    return f"{name} {percent(estimate)} (95 % interval {percent(low)} to {percent(high)})."
+
+
+def slices(part: SequenceScore) -> str:
+    """Which slices of one sequence were kept, by their place in the stack, counted from 1."""
+    kept = [place for place, score in enumerate(part.slices, start=1) if score.kept]
+    stack = part.stack
+    where = f"Slices used of {plain(part.need)} (series {stack.series_number}, {stack.contrast.value} "
+    where += f"{stack.plane.value}): {len(kept)} of {len(part.slices)}"
+    if not kept:
+        return f"{where}; none shows what was looked for."
+    own = "" if part.probability is None else f"; probability on this sequence {percent(part.probability)}"
+    return f"{where} (numbers {ranges(kept)}){own}."
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`[3, 4, 5, 9]` as `3-5, 9`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def algorithm(model: Algorithm) -> str:
+    parts = [
+        f"Model: {plain(model.name)}, version {plain(model.version)}, weights sha256 {model.digest}.",
+        _sentence(model.description),
+        _sentence(f"Trained on: {model.trained_on}") if model.trained_on else "",
+        _sentence(f"Limits: {model.limits}") if model.limits else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def report(findings: Findings) -> tuple[str, ...]:
+    """All that is said beside the verdict's own sentence, one entry for each line of a report."""
+    return tuple(text for text in (*_of_verdict(findings), *_of_making(findings)) if text)
+
+
+def _of_verdict(findings: Findings) -> Iterable[str]:
+    verdict = findings.verdict
+    if verdict is None:
+        return
+    yield probability(verdict)
+    yield operating_point(verdict)
+    yield from (slices(part) for part in findings.sequences)
+    yield from (f"Warning: {_sentence(text)}" for text in verdict.warnings)
+
+
+def _of_making(findings: Findings) -> Iterable[str]:
+    yield from (algorithm(model) for model in findings.algorithms)
+    yield f"Limits: {_sentence(findings.limits)}"
+    yield f"{CAUTION}."
+    yield UNVERIFIED
+
+
+def _sentence(text: str) -> str:
+    text = plain(text)
+    return text if not text or text[-1] in ".!?" else f"{text}."
