@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Column, Connection, Engine, Select, func, literal, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -94,8 +94,4 @@ def _delivery_age_s(connection: Connection, now: datetime) -> dict[str, float]:
 
 
 def _age_s(oldest: datetime | None, now: datetime) -> float:
-    """SQLite gives times back without zone; they were stored as UTC."""
-    if oldest is None:
-        return 0.0
-    aware = oldest if oldest.tzinfo else oldest.replace(tzinfo=UTC)
-    return max(0.0, (now - aware).total_seconds())
+    return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())
