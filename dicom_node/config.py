@@ -172,6 +172,10 @@ class Config(Table):
             for name in (*route.from_, *route.to):
                 if name not in names:
                     raise ValueError(f"route for {route.pipeline!r} names peer {name!r}, which is not listed")
+        asked = [(route.pipeline, name) for route in self.route for name in route.from_]
+        for pipeline, name in asked:
+            if asked.count((pipeline, name)) > 1:  # one study, one job: which route's results would be sent?
+                raise ValueError(f"two routes bring studies of peer {name!r} to {pipeline!r}; make them one")
         return self
 
     @cached_property

@@ -90,17 +90,18 @@ def read_folder(path: Path) -> tuple[list[StoredInstance], int]:
 
 
 def stored(file: Path) -> StoredInstance:
-    """A file on disk as if it stood in the archive."""
+    """A file on disk as if it stood in the archive. Raises UnreadableObject."""
     header = read_header(file)
     with file.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    uids = ("sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "study_uid", "series_uid")
     return StoredInstance(
-        sop_instance_uid=UID(str(header["SOPInstanceUID"])), sop_class_uid=UID(str(header["SOPClassUID"])),
-        transfer_syntax_uid=UID(str(header["TransferSyntaxUID"])),
-        study_uid=UID(str(header["StudyInstanceUID"])),
-        series_uid=UID(str(header["SeriesInstanceUID"])), digest=Digest(digest),
-        size_bytes=file.stat().st_size, path=file.resolve(), header=header,
-    )  # fmt: skip
+        **{name: UID(str(header[name])) for name in uids},
+        digest=Digest(digest),
+        size_bytes=file.stat().st_size,
+        path=file.resolve(),
+        header=header,
+    )
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from dicom_node.config import Config
+from dicom_node.domain.findings import Algorithm
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import State
 from dicom_node.errors import InvalidValue
-from dicom_node.infer.bundle import bundle_digests, bundle_facts
+from dicom_node.infer.manifest import read_manifest
 from dicom_node.infer.registry import pipelines
 from dicom_node.node.build import Node, build
 from dicom_node.store.database import migrate
@@ -96,8 +97,16 @@ def model_rows(config: Config) -> list[dict[str, object]]:
     """Every bundle in models_dir: version, digest, training data."""
     folder = config.node.models_dir
     names = sorted(path.parent.parent.name for path in folder.glob("*/configs/metadata.json"))
-    digests = bundle_digests(tuple(names), folder)
-    return [{"model": name, "digest": digests[name], **bundle_facts(name, folder)} for name in names]
+    return [_model_row(read_manifest(name, folder).algorithm()) for name in names]
+
+
+def _model_row(model: Algorithm) -> dict[str, object]:
+    return {
+        "model": f"{model.name} {model.version}",
+        "digest": model.digest,
+        "trained on": model.trained_on,
+        "limits": model.limits,
+    }
 
 
 def pipeline_rows(config: Config) -> list[dict[str, object]]:
