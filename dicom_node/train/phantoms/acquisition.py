@@ -19,7 +19,7 @@ from dicom_node.train.phantoms.cases import CaseSpec
 from dicom_node.train.phantoms.fields import enlarge
 from dicom_node.train.phantoms.paint import ADC, PD, T1, T2, WATER, Bend, Grid, Painted, Points, paint
 from dicom_node.train.phantoms.protocols import Protocol, Scan, grid_around, planes_of_localiser
-from dicom_node.train.phantoms.signals import adc_map, diffusion, spin_echo
+from dicom_node.train.phantoms.signals import FAT_ADC, adc_map, diffusion, spin_echo
 
 Array = npt.NDArray[np.float32]
 _STREAMS = {"t2_axial": 11, "t2_sagittal": 12, "t1_axial": 13, "dwi": 14, "localiser": 15}
@@ -35,11 +35,10 @@ class Acquired:
     parameters: Mapping[str, float]
 
 
-def scan_spin_echo(spec: CaseSpec, anatomy: Anatomy, plan: Protocol, name: str) -> Acquired:
-    """T2- or T1-weighted (turbo) spin echo."""
+def scan_spin_echo(spec: CaseSpec, painted: Painted, plan: Protocol, name: str) -> Acquired:
+    """T2- or T1-weighted (turbo) spin echo of what was painted on that scan's grid."""
     scan = plan.scans[name]
     rng = np.random.default_rng([spec.seed, _STREAMS[name]])
-    painted = paint(anatomy, scan.grid, field_strength_t=spec.field_strength_t)
     signal = painted.averaged(_echo(painted, scan))
     image = acquire(rng, signal * coil(rng, scan.grid, spec.field_strength_t), scan)
     return _acquired(spec, scan, painted, _stored(rng, image, plan.style.scale), {})
@@ -53,12 +52,15 @@ def scan_diffusion(spec: CaseSpec, anatomy: Anatomy, plan: Protocol) -> dict[str
     coarse = replace(scan, grid=_resampled(scan.grid, scan.acquired))
     bend = distortion(rng, anatomy, spec.field_strength_t)
     painted = paint(anatomy, coarse.grid, field_strength_t=spec.field_strength_t, bend=bend)
-    s0 = _echo(painted, scan) * (np.float32(_FAT_LEFT) + (1 - np.float32(_FAT_LEFT)) * painted.maps[WATER])
+    echo = _echo(painted, scan)
+    water = echo * painted.maps[WATER]
+    lipid = (echo - water) * np.float32(_FAT_LEFT)
     shade = coil(rng, coarse.grid, spec.field_strength_t)
     n = scan.grid.shape[1]
     images = {}
     for b in (0, 1000):
-        signal = painted.averaged(diffusion(s0, painted.maps[ADC], b=b)) * shade
+        both = diffusion(water, painted.maps[ADC], b=b) + lipid * np.float32(np.exp(-b * 1e-3 * FAT_ADC))
+        signal = painted.averaged(both) * shade
         averages = 1 if b == 0 else 4
         quieter = replace(coarse, noise=scan.noise / np.sqrt(averages))
         images[b] = zoomed(acquire(rng, signal, quieter), n)
@@ -74,7 +76,7 @@ def scan_diffusion(spec: CaseSpec, anatomy: Anatomy, plan: Protocol) -> dict[str
 
 
 def localiser(spec: CaseSpec, anatomy: Anatomy, plan: Protocol) -> Acquired:
-    """Five thick slices in each of three planes, T1/T2-mixed and quick."""
+    """Five thick slices in each of three planes, T1-weighted and quick."""
     scan = plan.scans["localiser"]
     rng = np.random.default_rng([spec.seed, _STREAMS["localiser"]])
     n = scan.grid.shape[1]
@@ -83,7 +85,7 @@ def localiser(spec: CaseSpec, anatomy: Anatomy, plan: Protocol) -> Acquired:
         grid = grid_around(axes, np.zeros(3), 400, n, 5, 8.0, 20.0)
         one = replace(scan, grid=grid, acquired=min(n, scan.acquired))
         painted = paint(anatomy, grid, field_strength_t=spec.field_strength_t, sub_slices=1)
-        signal = spin_echo(*painted.maps[[PD, T1, T2]], te_ms=70, tr_ms=1200)
+        signal = spin_echo(*painted.maps[[PD, T1, T2]], te_ms=scan.te_ms, tr_ms=scan.tr_ms)
         image = acquire(rng, signal * coil(rng, grid, spec.field_strength_t), one)
         parts.append((_stored(rng, image, plan.style.scale), grid, painted))
     affines = tuple(_slice_affine(grid, k) for _, grid, _ in parts for k in range(grid.shape[0]))

@@ -135,11 +135,14 @@ def _skeleton(rng: np.random.Generator) -> Iterator[Part]:
         yield Part("piriformis", tube([(side * 32, 62, 15), (side * 88, 52, -5)], [13, 9]), t.MUSCLE, "fixed")
         yield Part("pectineus", ellipsoid((side * 62, -62, -72), (24, 14, 24)), t.MUSCLE, "fixed")
         yield Part("adductor", ellipsoid((side * 55, -25, -115), (32, 42, 34)), t.MUSCLE, "fixed")
-        yield from bone("ilium", ellipsoid((side * 92, 10, 62), (70, 9, 62), turned(s * 62)), t.RED_MARROW)
+        yield Part("iliacus", ellipsoid((side * 84, -8, 66), (46, 12, 54), turned(s * 60)), t.MUSCLE, "fixed")
+        yield from bone("ilium", ellipsoid((side * 78, 44, 58), (36, 11, 52), turned(s * 48)), t.RED_MARROW)
+        yield from bone("ilium", ellipsoid((side * 106, -8, 68), (50, 7.5, 54), turned(s * 66)), t.RED_MARROW)
         yield from bone("acetabulum", ellipsoid((side * 86, 2, -32), (17, 36, 36), turned(s * -8)))
         yield from bone("ischium", ellipsoid((side * 68, 38, -78), (15, 18, 34), turned(0, -10)))
-        yield from bone("pubis", tube([(side * 74, -22, -40), (side * 44, -54, -58), (side * 9, -62, -70)], [10, 8, 10]))
-        yield Part("joint", ellipsoid((side * 104, 2, -34), (26, 27, 27)), t.FLUID, "fixed")
+        yield from bone("pubis", tube([(side * 74, -22, -40), (side * 44, -54, -58), (side * 12, -60, -68)], [10, 8, 10]))
+        yield from bone("symphysis", ellipsoid((side * 9, -58, -68), (9, 9, 20), turned(0, -35)))
+        yield Part("joint", ellipsoid((side * 104, 2, -34), (25.3, 26.2, 26.2)), t.FLUID, "fixed")
         yield from bone("femur", ellipsoid((side * 104, 2, -34), (24.5, 25.5, 25.5)))
         yield from bone("neck", tube([(side * 108, 2, -38), (side * 142, 14, -62)], [15, 16]))
         yield from bone("shaft", tube([(side * 145, 14, -60), (side * 140, 8, -150)], [18, 15]))
@@ -148,25 +151,28 @@ def _skeleton(rng: np.random.Generator) -> Iterator[Part]:
             yield Part("femoral vessel", tube([(x * 0.75, -20, 40), (x, dy, -20), (x, dy - 8, -110)], radius), t.VESSEL, "fixed")
         yield Part("iliac vessel", tube([(side * 44, 20, 70), (side * 58, 18, 20), (side * 56, 26, -15)], [5, 4.5, 3]),
                    t.VESSEL, "fixed")  # fmt: skip
+        yield Part("levator", ellipsoid((side * 24, 34, -72), (26, 34, 3), turned(0, 0, s * 50)), t.MUSCLE, "fixed")
+        yield Part("perineum", ellipsoid((side * 12, 14, -104), (14, 24, 9), turned(0, -12)), t.MUSCLE, "fixed")
+        yield Part("ischiocavernosus", tube([(side * 12, -44, -92), (side * 46, 10, -108)], [5, 7]), t.MUSCLE, "fixed")
+        yield Part("hamstring", ellipsoid((side * 78, 44, -125), (26, 24, 34)), t.MUSCLE, "fixed")
         yield Part("sciatic nerve", tube([(side * 70, 56, -10), (side * 80, 58, -60)], 5), t.NERVE, "fixed")
     for i, (y, z) in enumerate(((40, 105), (56, 76), (68, 50), (75, 26), (77, 4))):
-        half = (46 - 6 * i, 15 - 1.8 * i, 13.5)
+        half = (54 - 8 * i, 17 - 2.2 * i, 14.6 - 0.6 * i)
         yield from bone("sacrum", ellipsoid((0, y + 4, z), half, turned(0, 28 - 14 * i)), t.RED_MARROW)
         if i < 4:
             yield Part("disc", ellipsoid((0, y + 8, z - 13), (17 - 3 * i, 8, 1.6), turned(0, 25 - 14 * i)), t.DISC, "fixed")
     yield from bone("lumbar", ellipsoid((0, 22, 138), (26, 19, 16)), t.RED_MARROW)
     yield from bone("coccyx", tube([(0, 74, -8), (0, 66, -34)], [7, 4]), t.RED_MARROW)
     yield Part("canal", tube([(0, 52, 125), (0, 72, 80), (0, 84, 40)], [8, 6, 4]), t.FLUID, "fixed")
-    yield Part("levator", ellipsoid((0, 30, -78), (40, 30, 3)), t.MUSCLE, "fixed")
 
 
 def _bowel(rng: np.random.Generator) -> Iterator[Part]:
     """Loops of small bowel and sigmoid above and in front of the uterus."""
-    for _ in range(int(rng.integers(9, 14))):
-        start = np.array([rng.uniform(-55, 55), rng.uniform(-52, 20), rng.uniform(22, 115)])
+    for _ in range(int(rng.integers(14, 22))):
+        start = np.array([rng.uniform(-58, 58), rng.uniform(-58, 30), rng.uniform(18, 115)])
         bend = [start + np.cumsum(rng.normal(0, 14, (4, 3)), axis=0)[i] for i in range(4)]
         path = [(float(p[0]), float(p[1]), float(p[2])) for p in (start, *bend)]
-        radius = float(rng.uniform(7, 13))
+        radius = float(rng.uniform(8, 15))
         loop = tube(path, radius)
         content = t.GAS if rng.random() < 0.12 else t.BOWEL_CONTENT
         content = replace(content, t2=tuple(v * float(rng.uniform(0.5, 1.9)) for v in content.t2))  # type: ignore[arg-type]
@@ -175,10 +181,12 @@ def _bowel(rng: np.random.Generator) -> Iterator[Part]:
 
 
 def _bladder(rng: np.random.Generator) -> Iterator[Part]:
-    fill = rng.uniform(0.65, 1.25)
-    half = (34 * fill, 24 * fill**0.8, 22 * fill)
+    fill = rng.uniform(0.75, 1.35)
+    half = (38 * fill, 26 * fill**0.8, 26 * fill)
     outer = ellipsoid((float(rng.normal(0, 4)), -42, -42 + 8 * (fill - 1)), half, turned(0, 14))
     yield Part("bladder", outer, t.WALL, confined=True)
+    neck = [(0.0, -38.0, -62.0), (0.0, -34.0, -82.0), (0.0, -32.0, -104.0)]
+    yield Part("urethra", tube(neck, [7, 6.5, 6]), t.VAGINA)
     yield Part("bladder", outer.grown(-float(rng.uniform(2.0, 4.0))), t.URINE, confined=True)
 
 

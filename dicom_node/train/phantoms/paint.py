@@ -25,7 +25,7 @@ Points = tuple[Array, Array, Array]
 Window = tuple[slice, slice, slice]
 Bend = Callable[[Points], Points]
 PD, T1, T2, ADC, WATER = range(5)
-_AIR = (0.0, 1000.0, 20.0, 1.0, 1.0)
+_AIR = (0.0, 1 / 1000, 1 / 40, 1.5, 1.0)
 _UTERINE = {"uterus", "cervix", "junctional zone", "endometrium"}
 SHELL = {"skin", "fat", "wall", "inside", "rectus"}
 _MASS_EFFECT = 0.8  # share of a tumour's volume that pushes; the rest replaces
@@ -59,7 +59,11 @@ class Painted:
 
 
 class _Canvas:
-    """The arrays being painted. State: `maps`, `tumour`, `uterus` and the soft coordinates."""
+    """The arrays being painted. State: `maps`, `tumour`, `uterus` and the soft coordinates.
+
+    While painting, `maps` holds rates (1/T1, 1/T2): a pixel shared by fat and muscle then
+    does not get a T2 that neither has, which would show as bright edges in DWI.
+    """
 
     def __init__(self, anatomy: Anatomy, grid: Grid, sub_slices: int, field_t: float, bend: Bend | None) -> None:
         self.anatomy, self.grid, self.field_t = anatomy, grid, field_t
@@ -81,7 +85,7 @@ class _Canvas:
         )
         self.fixed = (self.x + wx * np.float32(0.5), self.y + wy * np.float32(0.5), self.z + wz * np.float32(0.5))
         self.soft = (self.x + wx, self.y + wy, self.z + wz)
-        self.fine = enlarge(anatomy.fine.at(*self._bent_lattice(1.6, bend)), rows, columns)
+        self.fine = enlarge(anatomy.fine.at(*self._bent_lattice(2.2, bend)), rows, columns)
         self.coarse = enlarge(anatomy.coarse.at(*lattice), rows, columns)
         self.maps = np.empty((5, *self.shape), np.float32)
         self.maps[:] = np.array(_AIR, np.float32)[:, None, None, None]
@@ -140,7 +144,7 @@ class _Canvas:
         pd, t1, t2, adc = tissue.values(self.field_t)
         texture = np.exp(np.float32(tissue.fine) * self.fine[at] + np.float32(tissue.coarse) * self.coarse[at])
         half = np.sqrt(texture)
-        return [pd * half, t1 * half, t2 * texture, adc * half, 0.0 if tissue.fat else 1.0]
+        return [pd * half, 1 / (t1 * half), 1 / (t2 * texture), adc * half, 0.0 if tissue.fat else 1.0]
 
     def part(self, part: Part) -> None:
         at = self.window(part.shape.bounds(), 6.0 if part.frame == "fixed" else self.give_mm)
@@ -207,7 +211,7 @@ class _Canvas:
         masks[int(tumour.malignant) - 1] = np.maximum(masks[int(tumour.malignant) - 1], alpha)
 
     def _matrix(self, tumour: Tumour, x: Array, y: Array, z: Array, distance: Array) -> tuple[Array, Array, Array, Array]:
-        """PD, T1, T2, ADC at the tumour's own points (flat arrays)."""
+        """PD, 1/T1, 1/T2, ADC at the tumour's own points (flat arrays)."""
         look, strong = tumour.look, self.field_t > 2
         mottle, patches = tumour.mottle.at(x, y, z), tumour.patches.at(x, y, z)
         wave = np.sin((distance + 2.0 * patches) * np.float32(2 * np.pi / tumour.period_mm))
@@ -227,7 +231,7 @@ class _Canvas:
         t1 = t1 + blood * (430 - t1)
         t2 = t2 + blood * (85 * np.exp(0.45 * mottle) - t2)
         adc = adc + blood * (0.9 - adc)
-        return pd, t1, t2, adc
+        return pd, 1 / t1, 1 / t2, adc
 
 
 def _share(field: Array, share: float) -> Array:
@@ -267,4 +271,5 @@ def _finished(canvas: _Canvas) -> Painted:
     leiomyoma, sarcoma = mean(canvas.tumour[0]), mean(canvas.tumour[1])
     tumour = np.where(sarcoma > 0.5, 2, np.where(leiomyoma > 0.5, 1, 0)).astype(np.uint8)
     uterus = ((mean(canvas.uterus) > 0.5) | (tumour > 0)).astype(np.uint8)
+    np.reciprocal(canvas.maps[[T1, T2]], out=canvas.maps[T1 : T2 + 1])
     return Painted(canvas.maps, tumour, uterus, canvas.sub_slices)

@@ -12,6 +12,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float32]
 
+FAT_ADC = 0.2
+"""1e-3 mm2/s; the lipid left by incomplete suppression stays at high b values."""
+
 
 def spin_echo(pd: Array, t1: Array, t2: Array, *, te_ms: float, tr_ms: float) -> Array:
     """Relative signal; PD relative to water, times in ms."""

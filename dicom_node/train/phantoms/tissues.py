@@ -20,7 +20,8 @@ class Tissue:
     """One tissue. `pd` is relative to water; times in ms; ADC in 1e-3 mm2/s.
 
     `fine` and `coarse` are the relative standard deviations of T2 (and, halved, of the
-    others) over a few mm and over centimetres. `fat` marks what fat suppression removes.
+    others) over a few mm and over centimetres. `fat` marks what fat suppression removes; its
+    ADC stands for the little water in it (fat itself hardly diffuses, see `signals.FAT_ADC`).
     """
 
     pd: float
@@ -38,13 +39,13 @@ class Tissue:
         return self.pd, self.t1[at], self.t2[at], self.adc
 
 
-FAT = Tissue(0.9, (343, 382), (105, 110), 0.2, 0.03, 0.05, fat=True)
+FAT = Tissue(0.95, (343, 382), (125, 128), 1.5, 0.02, 0.03, fat=True)
 SKIN = Tissue(0.5, (900, 1000), (40, 38), 1.0)
-PELVIC_FAT = Tissue(0.85, (330, 370), (100, 105), 0.2, 0.10, 0.08, fat=True)
-MUSCLE = Tissue(0.8, (856, 898), (36, 34), 1.5, 0.10, 0.06)
+PELVIC_FAT = Tissue(0.9, (330, 370), (118, 120), 1.5, 0.05, 0.05, fat=True)
+MUSCLE = Tissue(0.8, (856, 898), (36, 34), 1.5, 0.07, 0.05)
 CORTICAL = Tissue(0.08, (500, 500), (15, 15), 0.3)
-MARROW = Tissue(0.75, (450, 500), (75, 70), 0.4, 0.10, 0.10, fat=True)
-RED_MARROW = Tissue(0.75, (549, 586), (60, 58), 0.5, 0.10, 0.10, fat=True)
+MARROW = Tissue(0.75, (450, 500), (82, 78), 1.5, 0.06, 0.06, fat=True)
+RED_MARROW = Tissue(0.75, (549, 586), (64, 60), 1.3, 0.06, 0.06, fat=True)
 DISC = Tissue(0.7, (1000, 1100), (70, 65), 1.6, 0.08, 0.08)
 VESSEL = Tissue(0.08, (1400, 1700), (40, 35), 3.0)
 NERVE = Tissue(0.8, (900, 1000), (70, 65), 1.4)
@@ -53,8 +54,8 @@ URINE = Tissue(1.0, (3500, 3800), (900, 800), 2.9, 0.0, 0.01)
 FLUID = Tissue(1.0, (3000, 3300), (600, 550), 2.7, 0.02, 0.03)
 GAS = Tissue(0.01, (1000, 1000), (10, 10), 1.0)
 STOOL = Tissue(0.65, (500, 550), (55, 50), 1.0, 0.25, 0.15)
-BOWEL_CONTENT = Tissue(0.85, (1200, 1300), (150, 135), 2.0, 0.30, 0.25)
-MYOMETRIUM = Tissue(0.85, (1311, 1514), (120, 95), 1.6, 0.06, 0.07)
+BOWEL_CONTENT = Tissue(0.85, (1200, 1300), (115, 105), 2.0, 0.25, 0.25)
+MYOMETRIUM = Tissue(0.83, (1311, 1514), (112, 88), 1.6, 0.06, 0.07)
 JUNCTIONAL_ZONE = Tissue(0.8, (1168, 1330), (66, 54), 1.25, 0.05, 0.05)
 ENDOMETRIUM = Tissue(0.95, (1600, 1750), (205, 165), 1.35, 0.05, 0.05)
 CERVIX = Tissue(0.82, (1135, 1616), (70, 62), 1.6, 0.07, 0.06)
