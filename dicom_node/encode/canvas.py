@@ -105,6 +105,14 @@ class Canvas:
         self.image.paste(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC), (x, y))
         return x, y, x + size[0], y + size[1]
 
+    def outline(self, box: Box, mask: npt.NDArray[np.bool_], colour: Colour = OUTLINE) -> None:
+        """The edge of a (rows, columns) mask over the picture in `box`, as thin as the page allows."""
+        left, top, right, bottom = box
+        size = (right - left, bottom - top)
+        soft = Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BILINEAR)
+        line = Image.fromarray(edge(np.asarray(soft) > 127).astype(np.uint8) * 255)
+        self.image.paste(colour, (left, top), line)
+
     def pixels(self) -> npt.NDArray[np.uint8]:
         return np.asarray(self.image, dtype=np.uint8).copy()
 

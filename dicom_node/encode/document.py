@@ -75,6 +75,13 @@ def series_description(what: str) -> str:
     return clipped(f"AI {what}", 64 - len(_CAUTION)) + _CAUTION
 
 
+def nobody(data_set: Dataset) -> None:
+    """Patient and study attributes that highdicom insists on, empty; it looks at its first source only."""
+    for keyword in ("PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID", "Manufacturer"):
+        setattr(data_set, keyword, "")
+    data_set.PatientBirthDate = data_set.StudyDate = data_set.StudyTime = None
+
+
 @contextmanager
 def quiet_library() -> Iterator[None]:
     """highdicom and pydicom may quote values in warnings and log lines; none of it leaves here."""

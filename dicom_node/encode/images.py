@@ -24,8 +24,8 @@ from dicom_node.domain.findings import Algorithm, HeatMap, Region
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import ResultKind, ResultObject
 from dicom_node.domain.series import FrameRef, Stack
-from dicom_node.encode.document import SERIES_NUMBERS, Run, clipped, finish, plain
-from dicom_node.encode.source import stack_key
+from dicom_node.encode.document import SERIES_NUMBERS, Run, clipped, finish, nobody, plain
+from dicom_node.encode.source import StackKey, stack_key
 
 _MR = "1.2.840.10008.5.1.4.1.1.4"
 _COLOURS = ((255, 106, 61), (0, 180, 216), (255, 200, 40), (190, 110, 255), (80, 200, 120))
@@ -33,24 +33,20 @@ _ARTIFICIAL_INTELLIGENCE = Concept("123110", "DCM", "Artificial Intelligence")
 _NO_UNITS = Concept("1", "UCUM", "no units")
 
 
-def segmentations(run: Run) -> tuple[ResultObject, ...]:
-    """One SEG for each stack that has a region with anything in it."""
-    regions: dict[tuple[UID, int], list[Region]] = {}
+Planes = dict[StackKey, list[Dataset]]
+
+
+def images(run: Run) -> tuple[ResultObject, ...]:
+    """One SEG for each stack that has a region with anything in it, and one Parametric Map for each map."""
+    regions: dict[StackKey, list[Region]] = {}
     for region in run.findings.regions:
         if region.mask.any():
             regions.setdefault(stack_key(region.stack), []).append(region)
-    return tuple(_segmentation(run, group, place) for place, group in enumerate(regions.values()))
-
-
-def parametric_maps(run: Run) -> tuple[ResultObject, ...]:
-    """One Parametric Map for each map."""
-    maps = run.findings.maps
-    seen: dict[tuple[UID, int], int] = {}
-    objects = []
-    for place, heat in enumerate(maps):
-        again = seen[stack_key(heat.stack)] = seen.get(stack_key(heat.stack), -1) + 1
-        objects.append(_parametric_map(run, heat, place, again))
-    return tuple(objects)
+    marked = [group[0].stack for group in regions.values()] + [heat.stack for heat in run.findings.maps]
+    planes = {stack_key(stack): _planes(stack, run.source.slice_thickness_mm) for stack in marked}
+    segmentations = [_segmentation(run, group, place, planes) for place, group in enumerate(regions.values())]
+    maps = [_parametric_map(run, heat, place, planes) for place, heat in enumerate(run.findings.maps)]
+    return (*segmentations, *maps)
 
 
 def tracking(run: Run) -> tuple[str, UID]:
@@ -58,11 +54,11 @@ def tracking(run: Run) -> tuple[str, UID]:
     return clipped(f"AI finding {run.title}"), run.uid("tracking")
 
 
-def _segmentation(run: Run, regions: Sequence[Region], place: int) -> ResultObject:
+def _segmentation(run: Run, regions: Sequence[Region], place: int, planes: Planes) -> ResultObject:
     stack = regions[0].stack
     masks = np.stack([region.mask for region in regions], axis=-1).astype(np.uint8)
     data_set = hd.seg.Segmentation(
-        source_images=_planes(stack, run.source.slice_thickness_mm),
+        source_images=planes[stack_key(stack)],
         pixel_array=masks,
         segmentation_type="BINARY",
         segment_descriptions=[_segment(run, region, n) for n, region in enumerate(regions, start=1)],
@@ -107,7 +103,9 @@ def _identification(algorithm: Algorithm) -> hd.AlgorithmIdentificationSequence:
     )
 
 
-def _parametric_map(run: Run, heat: HeatMap, place: int, again: int) -> ResultObject:
+def _parametric_map(run: Run, heat: HeatMap, place: int, planes: Planes) -> ResultObject:
+    # A stack may have several maps; which of them this is makes its identity.
+    again = sum(stack_key(other.stack) == stack_key(heat.stack) for other in run.findings.maps[:place])
     mapping = hd.pm.RealWorldValueMapping(
         lut_label="AI_MAP",
         lut_explanation=clipped(heat.label),
@@ -118,7 +116,7 @@ def _parametric_map(run: Run, heat: HeatMap, place: int, again: int) -> ResultOb
         quantity_definition=concept(heat.quantity),
     )
     data_set = hd.pm.ParametricMap(
-        source_images=_planes(heat.stack, run.source.slice_thickness_mm),
+        source_images=planes[stack_key(heat.stack)],
         pixel_array=np.ascontiguousarray(heat.values, dtype=np.float32),
         real_world_value_mappings=[mapping],
         voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
@@ -160,10 +158,12 @@ def _planes(stack: Stack, thickness_mm: dict[UID, float]) -> list[Dataset]:
     thickness = thickness_mm.get(stack.frames[0].sop_instance_uid) or between
     orientation = [_decimal(value) for value in (*stack.row_cosine, *stack.column_cosine)]
     spacing = [_decimal(rows_mm), _decimal(columns_mm)]
-    return [
+    planes = [
         _plane(stack, number, frame, orientation, spacing, thickness, between)
         for number, frame in enumerate(stack.frames, start=1)
     ]
+    nobody(planes[0])
+    return planes
 
 
 def _plane(
@@ -178,9 +178,6 @@ def _plane(
     plane.FrameOfReferenceUID = stack.frame_of_reference_uid or own
     plane.PositionReferenceIndicator = None
     plane.Modality = "MR"
-    for keyword in ("PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID", "Manufacturer"):
-        setattr(plane, keyword, "")
-    plane.PatientBirthDate = plane.StudyDate = plane.StudyTime = None
     plane.Rows, plane.Columns = stack.rows, stack.columns
     plane.PixelSpacing = spacing
     plane.SliceThickness = _decimal(thickness)

@@ -65,7 +65,7 @@ def _suspicion(score: SliceScore) -> float:
 
 def _header(page: Canvas, title: str) -> None:
     page.pen.rectangle((0, 0, COLUMNS, 56), fill=c.PANEL)
-    page.text(_EDGE, 28, c.shortened(plain(title), 24, 560), 24, anchor="lm", bold=True)
+    page.text(_EDGE, 28, c.shortened(plain(title), 24, 560), 24, anchor="lm")
     text = words.CAUTION
     left = COLUMNS - _EDGE - c.width(text, 20) - 28
     page.panel((left, 11, COLUMNS - _EDGE, 45), fill=c.CAUTION, radius=17)
@@ -161,7 +161,11 @@ def _tile(page: Canvas, findings: Findings, part: SequenceScore, score: SliceSco
     pixels = _pixels(findings, stack, place)
     if pixels is not None:
         aspect = stack.spacing_mm[1] / stack.spacing_mm[2]
-        _directions(page, stack, page.picture(box, pixels, aspect))
+        where = page.picture(box, pixels, aspect)
+        for region in findings.regions:
+            if stack_key(region.stack) == stack_key(stack):
+                page.outline(where, region.mask[place])
+        _directions(page, stack, where)
     name = f"{plain(part.need)}  slice {place + 1}"
     own = "" if score.positive_probability is None else words.percent(score.positive_probability)
     left, _, right, bottom = box
@@ -170,18 +174,14 @@ def _tile(page: Canvas, findings: Findings, part: SequenceScore, score: SliceSco
 
 
 def _pixels(findings: Findings, stack: Stack, place: int) -> npt.NDArray[np.uint8] | None:
-    """One slice with its map and the outline of its regions; None where there is no preview."""
+    """One slice with its map; None where there is no preview."""
     key = stack_key(stack)
     grey = next((array[place] for of, array in findings.previews if stack_key(of) == key), None)
     if grey is None:
         return None
     maps = (heat for heat in findings.maps if stack_key(heat.stack) == key and heat.present[place])
     heat = next(maps, None)
-    rgb = c.overlaid(grey, None if heat is None else heat.values[place])
-    for region in findings.regions:
-        if stack_key(region.stack) == key:
-            rgb[c.edge(region.mask[place])] = c.OUTLINE
-    return rgb
+    return c.overlaid(grey, None if heat is None else heat.values[place])
 
 
 def _directions(page: Canvas, stack: Stack, box: Box) -> None:
@@ -216,14 +216,14 @@ def _side(page: Canvas, findings: Findings, verdict: Verdict) -> None:
 def _sequence(page: Canvas, part: SequenceScore, left: int, right: int, y: int) -> int:
     kept = sum(score.kept for score in part.slices)
     name = f"{plain(part.need)} (series {part.stack.series_number})"
-    page.text(left, y, c.shortened(name, 16, 220), 16)
-    page.text(left + 300, y, f"{kept} of {len(part.slices)}", 16, c.MUTED, anchor="ra")
-    page.pen.rectangle((left + 312, y + 5, right - 62, y + 15), fill=c.PANEL)
+    page.text(left, y, c.shortened(name, 16, 188), 16)
+    page.text(left + 252, y, f"{kept} of {len(part.slices)}", 16, c.MUTED, anchor="ra")
+    page.pen.rectangle((left + 264, y + 5, right - 66, y + 15), fill=c.PANEL)
     if part.probability is None:
         page.text(right, y, "-", 16, c.MUTED, anchor="ra")
     else:
-        end = left + 312 + round((right - 62 - left - 312) * part.probability)
-        page.pen.rectangle((left + 312, y + 5, max(end, left + 313), y + 15), fill=c.MUTED)
+        end = left + 264 + round((right - 66 - left - 264) * part.probability)
+        page.pen.rectangle((left + 264, y + 5, max(end, left + 265), y + 15), fill=c.MUTED)
         page.text(right, y, words.percent(part.probability), 16, anchor="ra")
     return y + 28
 
@@ -249,8 +249,8 @@ def _not_performed(page: Canvas, findings: Findings, study: Study) -> None:
     reason = findings.not_performed
     if reason is None:
         return
-    page.panel((_EDGE, 96, COLUMNS - _EDGE, 320))
-    page.panel((_EDGE, 96, _EDGE + 12, 320), fill=c.CAUTION, radius=6)
+    page.panel((_EDGE, 96, COLUMNS - _EDGE, 300))
+    page.panel((_EDGE, 96, _EDGE + 12, 300), fill=c.CAUTION, radius=6)
     page.text(_EDGE + 40, 146, "AI not performed", 46, c.CAUTION, anchor="lm", bold=True)
     page.paragraph(_EDGE + 40, 192, words.not_performed(reason), 26, COLUMNS - 2 * _EDGE - 80, lines=3)
     page.text(_EDGE, 356, "What the study holds", 19)

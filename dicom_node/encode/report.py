@@ -19,7 +19,7 @@ from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Algorithm, Score, Verdict
 from dicom_node.domain.job import ResultKind, ResultObject
 from dicom_node.encode import words
-from dicom_node.encode.document import SERIES_NUMBERS, Run, clipped, finish, plain
+from dicom_node.encode.document import SERIES_NUMBERS, Run, clipped, finish, nobody, plain
 from dicom_node.encode.images import concept, frames_by_instance, tracking
 
 _TITLE = Code("126001", "DCM", "Oncology Measurement Report")
@@ -27,6 +27,8 @@ _PROCEDURE = Concept("25056-3", "LN", "MRI unspecified body region")
 """CID 100; more specific procedures are not in it."""
 _PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
 _PROBABILITY = Concept("122157", "DCM", "Probability")
+_NUMBER_OF_FRAMES = Concept("121140", "DCM", "Number of Frames")
+_FRAMES = Concept("{frames}", "UCUM", "frames")
 _EQUIVALENT_MEANING = Concept("121050", "DCM", "Equivalent Meaning of Concept Name")
 _DIAGNOSIS = Code("439401001", "SCT", "Diagnosis")
 _CONCLUSION = Code("121077", "DCM", "Conclusion")
@@ -91,20 +93,18 @@ def _group(run: Run) -> hd.sr.MeasurementsAndQualitativeEvaluations:
     identifier = hd.sr.TrackingIdentifier(uid=tracking_uid, identifier=tracking_id)
     if verdict is None:
         return hd.sr.MeasurementsAndQualitativeEvaluations(tracking_identifier=identifier)
-    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+    models = run.findings.algorithms
+    return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=identifier,
         finding_type=concept(verdict.finding),
         finding_sites=[hd.sr.FindingSite(anatomic_location=concept(verdict.site))],
-        measurements=list(_measurements(verdict)),
+        algorithm_id=_algorithm(models[-1]) if models else None,
+        measurements=[*_measurements(verdict), *(_slices_kept(run, model) for model in models[:-1])],
         qualitative_evaluations=[
             hd.sr.QualitativeEvaluation(name=concept(_DIAGNOSIS), value=concept(verdict.diagnosis))
         ],
         source_images=_kept_slices(run),
     )
-    group[0].ContentSequence.extend(
-        item for model in run.findings.algorithms for item in _algorithm(model)
-    )
-    return group
 
 
 def _measurements(verdict: Verdict) -> Iterable[hd.sr.Measurement]:
@@ -130,6 +130,15 @@ def _score(score: Score) -> hd.sr.Measurement:
         name=concept(score.name), value=_rounded(score.value), unit=concept(score.unit)
     )
     return _meaning(measurement, score.explanation) if score.explanation else measurement
+
+
+def _slices_kept(run: Run, model: Algorithm) -> hd.sr.Measurement:
+    """A group names one algorithm (TID 4019), so each earlier stage stands with the number it decided."""
+    kept = sum(score.kept for part in run.findings.sequences for score in part.slices)
+    measurement = hd.sr.Measurement(
+        name=_NUMBER_OF_FRAMES, value=kept, unit=_FRAMES, algorithm_id=_algorithm(model)
+    )
+    return _meaning(measurement, f"Slices kept by {model.name}")
 
 
 def _meaning(measurement: hd.sr.Measurement, text: str) -> hd.sr.Measurement:
@@ -188,16 +197,15 @@ def _observer(run: Run) -> hd.sr.ObservationContext:
 
 def _evidence(run: Run) -> list[Dataset]:
     """A stand-in for each source instance, without patient: highdicom takes the references only."""
-    return [_instance(run, *names) for names in run.source.instances]
+    evidence = [_instance(run, *names) for names in run.source.instances]
+    nobody(evidence[0])
+    return evidence
 
 
 def _instance(run: Run, series: str, sop_class: str, sop_instance: str) -> Dataset:
     instance = Dataset()
     instance.StudyInstanceUID, instance.SeriesInstanceUID = run.source.study_uid, series
     instance.SOPClassUID, instance.SOPInstanceUID = sop_class, sop_instance
-    for keyword in ("PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID"):
-        setattr(instance, keyword, "")
-    instance.PatientBirthDate = instance.StudyDate = instance.StudyTime = None
     return instance
 
 

@@ -15,6 +15,13 @@ from dicom_node.encode.document import Run, plain, quiet_library
 from dicom_node.encode.source import read_source
 
 
+def warm_up() -> None:
+    """Import what encoding needs, about a second; a worker does this before its first job."""
+    import dicom_node.encode.capture
+    import dicom_node.encode.images
+    import dicom_node.encode.report  # noqa: F401
+
+
 def encode(
     findings: Findings, study: Study, *, input_key: str, pipeline: str, pipeline_version: str, title: str
 ) -> tuple[ResultObject, ...]:
@@ -25,7 +32,7 @@ def encode(
     """
     # highdicom takes a second to import; a process that only receives never comes here.
     from dicom_node.encode.capture import secondary_capture
-    from dicom_node.encode.images import parametric_maps, segmentations
+    from dicom_node.encode.images import images
     from dicom_node.encode.report import structured_report
 
     run = Run(
@@ -38,4 +45,4 @@ def encode(
         equipment=provenance.equipment(pipeline, pipeline_version, findings.algorithms),
     )
     with quiet_library():
-        return (structured_report(run), secondary_capture(run), *segmentations(run), *parametric_maps(run))
+        return (structured_report(run), secondary_capture(run), *images(run))

@@ -60,6 +60,10 @@ _NOWHEN = ("19000101", "000000")
 """The date of a result whose sources carry none: visibly not a date, and the same on every day."""
 
 
+StackKey = tuple[UID, int]
+"""SOP Instance UID and frame number of a stack's first frame."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """All that the result objects of one run have in common with their study."""
@@ -113,7 +117,7 @@ def read_source(findings: Findings, study: Study) -> Source:
 
 def used_stacks(findings: Findings) -> tuple[Stack, ...]:
     """The stacks the findings speak of, each once: as scored, then as marked, then as mapped."""
-    stacks: dict[tuple[UID, int], Stack] = {}
+    stacks: dict[StackKey, Stack] = {}
     spoken_of = [part.stack for part in findings.sequences]
     spoken_of += [region.stack for region in findings.regions] + [heat.stack for heat in findings.maps]
     for stack in spoken_of:
@@ -121,7 +125,7 @@ def used_stacks(findings: Findings) -> tuple[Stack, ...]:
     return tuple(stacks.values())
 
 
-def stack_key(stack: Stack) -> tuple[UID, int]:
+def stack_key(stack: Stack) -> StackKey:
     """What tells one stack of a study from another, the same on every run."""
     return stack.frames[0].sop_instance_uid, stack.frames[0].frame
 
