@@ -62,6 +62,14 @@ class OutOfStorage(DicomNodeError):
     retry = True
 
 
+class LedgerUnavailable(DicomNodeError):
+    """The database does not answer; nothing was acknowledged, and it is tried again."""
+
+    dimse_status = 0xA700  # Refused: Out of Resources
+    http_status = 503
+    retry = True
+
+
 class UnfaithfulGeometry(DicomNodeError):
     """The images do not make a regular volume, and the node does not guess the missing part."""
 

@@ -6,11 +6,14 @@ only through the migrations in `store/migrations`.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
     DateTime,
+    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -22,7 +25,27 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.types import JSON
+from sqlalchemy.types import JSON, TypeDecorator
+
+from dicom_node.errors import InvalidValue
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment: aware UTC in Python on both databases. SQLite has no zones; what stands there is UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise InvalidValue("a time without zone was about to be stored")
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
 
 metadata = MetaData(
     naming_convention={
@@ -34,7 +57,7 @@ metadata = MetaData(
 
 _key = BigInteger().with_variant(Integer, "sqlite")  # SQLite autoincrements INTEGER only
 _uid = String(64)
-_time = DateTime(timezone=True)
+_time = UtcTime()
 _STATES = "('SCHEDULED', 'IN PROGRESS', 'COMPLETED', 'CANCELED', 'FAILED')"
 
 instances = Table(
