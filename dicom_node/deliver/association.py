@@ -161,7 +161,7 @@ def _why_not(
 
 def _connect_failure(failure: OSError, timeout_s: float) -> str:
     if isinstance(failure, ConnectionRefusedError):
-        return "refuses the connection: is it running, and is the port right?"
+        return "refuses the connection: is it running, is the port right?"
     if isinstance(failure, TimeoutError):
         return f"did not answer within {timeout_s:g} s: is the host up, or does a firewall drop it?"
     return f"cannot be reached: {failure.strerror or type(failure).__name__}"

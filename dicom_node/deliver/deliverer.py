@@ -220,7 +220,7 @@ def _fenced(delivery: Delivery) -> Iterator[None]:
 
 def _facts(delivery: Delivery) -> dict[str, object]:
     return {
-        "delivery": delivery.id, "job": delivery.result.job_id, "kind": delivery.result.kind.value,
+        "delivery": delivery.id, "job": delivery.result.job_id, "kind": str(delivery.result.kind),
         "destination": delivery.destination, "attempts": delivery.attempts,
     }  # fmt: skip
 

@@ -152,7 +152,7 @@ def _not_accepted(association: Any, peer: Peer, file: _File) -> str:
         if context.abstract_syntax == file.sop_class_uid
     }  # fmt: skip
     kind = UID(file.sop_class_uid).name
-    again = "then send again with `dicom-node retry`"
+    again = "then send again with `dicom-node retry --deliveries`"
     if results == {4}:
         return f"{name(peer)} takes {kind}, but not as Explicit VR Little Endian: allow that there, {again}"
     return f"{name(peer)} does not accept {kind} (presentation context rejected): allow it there, {again}"

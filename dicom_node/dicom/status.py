@@ -49,7 +49,7 @@ class Row:
 _DISK = "the peer has no room or no other resource for the object now: free space on it"
 _KEEPS = "stored, but not as sent"
 _OURS = "the peer finds this object wrong: keep it, and report it with the peer's log"
-_ALLOW = "then send again with `dicom-node retry`"
+_ALLOW = "then send again with `dicom-node retry --deliveries`"
 
 TABLE: tuple[Row, ...] = (
     Row(0x0000, 0x0000, Kind.SUCCESS, "Success", "PS3.4 B.2.3", "stored"),

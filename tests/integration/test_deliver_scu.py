@@ -98,7 +98,7 @@ def test_a_refused_presentation_context_fails_that_object_only(files: list[Path]
     }
     assert (
         "PACS 'pacs' does not accept Segmentation Storage (presentation context rejected):"
-        " allow it there, then send again with `dicom-node retry`"
+        " allow it there, then send again with `dicom-node retry --deliveries`"
     ) == outcome["seg"].sentence
 
 
@@ -159,7 +159,7 @@ def test_a_closed_port_is_said_plainly(files: list[Path]) -> None:
     outcome = sent(port, files)
 
     assert {
-        f"PACS 'pacs' (127.0.0.1 port {port}) refuses the connection: is it running, and is the port right?"
+        f"PACS 'pacs' (127.0.0.1 port {port}) refuses the connection: is it running, is the port right?"
     } == {one.sentence for one in outcome}
     assert {Kind.RETRY_LATER} == {one.kind for one in outcome}
 
