@@ -78,8 +78,8 @@ def mr_instance(protocol: Protocol = T2, index: int = 0, **attributes: Any) -> D
 
 def mr_series(
     protocol: Protocol = T2, slices: int = 10, *, orientation: Sequence[float] = AXIAL,
-    spacing_mm: float = 4.0, rows: int = 32, columns: int = 24, pixel_mm: tuple[float, float] = (2.0, 1.5), study: str = "study",
-    series: str = "", first: int = 0, origin: Sequence[float] = (-20.0, -30.0, -40.0),
+    spacing_mm: float = 4.0, rows: int = 32, columns: int = 24, pixel_mm: tuple[float, float] = (2.0, 1.5),
+    study: str = "study", series: str = "", first: int = 0, origin: Sequence[float] = (-20.0, -30.0, -40.0),
     missing: Iterable[int] = (), start_number: int = 1, **attributes: Any,
 ) -> list[Dataset]:  # fmt: skip
     """A classic series: slices along the normal, numbered from `start_number`; `missing` leaves some out.
@@ -112,9 +112,10 @@ def mr_series(
 
 def enhanced_mr(
     protocol: Protocol = T2, slices: int = 10, *, orientation: Sequence[float] = AXIAL,
-    spacing_mm: float = 4.0, rows: int = 32, columns: int = 24, pixel_mm: tuple[float, float] = (2.0, 1.5), study: str = "study",
-    series: str = "", instance: str = "1", b_values: Sequence[float | None] = (None,),
-    missing: Iterable[int] = (), temporal_positions: int = 1, origin: Sequence[float] = (-20.0, -30.0, -40.0), **attributes: Any,
+    spacing_mm: float = 4.0, rows: int = 32, columns: int = 24, pixel_mm: tuple[float, float] = (2.0, 1.5),
+    study: str = "study", series: str = "", instance: str = "1", b_values: Sequence[float | None] = (None,),
+    missing: Iterable[int] = (), temporal_positions: int = 1,
+    origin: Sequence[float] = (-20.0, -30.0, -40.0), **attributes: Any,
 ) -> Dataset:  # fmt: skip
     """One Enhanced MR object; frames run over temporal positions, then b values, then slices."""
     series = series or f"series-{int(attributes.get('SeriesNumber', 1))}"
@@ -174,7 +175,9 @@ def uterine_study(study: str = "study", **attributes: Any) -> list[Dataset]:
         *(
             ds
             for plane, start in planes
-            for ds in mr_series(localiser, 3, study=study, orientation=plane, SeriesNumber=1, start_number=start)
+            for ds in mr_series(
+                localiser, 3, study=study, orientation=plane, SeriesNumber=1, start_number=start
+            )
         ),
         *mr_series(T2, 10, study=study, orientation=SAGITTAL, SeriesNumber=2),
         *mr_series(T2, 12, study=study, SeriesNumber=3),
