@@ -102,6 +102,10 @@ class WorkerDied(PipelineError):
     retry = True
 
 
+class WorkerKilled(WorkerDied):
+    """The process that ran the job was killed by the kernel or by a person; the job is tried again."""
+
+
 class OutOfMemory(PipelineError):
     """The job went over its memory limit and was stopped."""
 

@@ -205,6 +205,7 @@ def _tick(config: Config, stop: threading.Event) -> None:
     from dicom_node.web.server import start
 
     node = build(config)
+    node.ledger.release()  # one ticker per node: whatever was being sent is sent by nobody now
     deliverer = deliver(node)
     deliverer.start()
     app = create_app(node.engine, node.archive, config, lambda: receiver_alive(config.node.data_dir))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ from dicom_node.config import Config
 from dicom_node.domain.identity import UID, Digest
 from dicom_node.domain.job import ResultKind
 from dicom_node.domain.series import StoredInstance
-from dicom_node.errors import DicomNodeError, JobTimeout, OutOfMemory, PipelineError, WorkerDied
+from dicom_node.errors import DicomNodeError, JobTimeout, OutOfMemory, PipelineError, WorkerDied, WorkerKilled
 
 STARTS_WITHIN_S = 180.0
 """Loading torch and the models on a slow disk; past it the sandbox counts as dead."""
@@ -183,7 +184,7 @@ class Sandbox:
                 if selector.select(timeout=0.5):
                     chunk = os.read(child.stdout.fileno(), 1 << 16)
                     if not chunk:
-                        raise WorkerDied(f"the process that ran the job ended with code {child.wait()}")
+                        raise _death(child.wait())
                     buffer += chunk
                     if len(buffer) > _LINE_BYTES:
                         raise WorkerDied("the process that ran the job sent an endless line")
@@ -208,6 +209,13 @@ class Sandbox:
         limit_mb = self._config.infer.memory_limit_mb
         if used_mb > limit_mb:
             raise OutOfMemory(f"the job used {used_mb:.0f} MB, the limit is {limit_mb} MB; it was stopped")
+
+
+def _death(code: int) -> WorkerDied:
+    """SIGKILL comes from outside (a person, the kernel short of memory); anything else from the job."""
+    if code == -signal.SIGKILL:
+        return WorkerKilled()
+    return WorkerDied(f"the process that ran the job ended with code {code}")
 
 
 def _write_all(stream: IO[bytes], data: bytes) -> None:

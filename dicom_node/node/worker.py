@@ -16,18 +16,23 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
+
 from dicom_node import log
 from dicom_node.domain.job import Job, Lease, ResultObject
-from dicom_node.errors import DicomNodeError, LeaseLost, NodeStopping, OutOfStorage
+from dicom_node.errors import DicomNodeError, LeaseLost, NodeStopping, OutOfStorage, WorkerKilled
 from dicom_node.node.build import Node
 from dicom_node.node.flow import destinations, route_of
 from dicom_node.node.sandbox import Order, Outcome, Sandbox
 from dicom_node.node.stopwatch import Stopwatch
 
+HOST = socket.gethostname()[:40]
 IDLE_S = 0.2
 """Pause between two looks at an empty queue."""
 SPACE_RETRY_S = 60.0
 """A job that found no room for its results waits this long; it does not use up its attempts."""
+KILLED_TOO_OFTEN = 25
+"""Attempts after which even kills from outside count against the job: the kernel out of memory kills too."""
 
 
 class Worker:
@@ -36,14 +41,23 @@ class Worker:
     def __init__(self, node: Node, stop: threading.Event) -> None:
         self._node = node
         self._stop = stop
-        self.name = f"{socket.gethostname()[:40]}:{os.getpid()}"
+        self.name = f"{HOST}:{os.getpid()}"
 
     def run(self) -> None:
         names = sorted({route.pipeline for route in self._node.config.route})
+        self._release_the_dead()
         with Sandbox(self._node.config, names) as sandbox:
             while not self._stop.is_set():
                 if not self._ready(sandbox) or not self.work_once(sandbox):
                     self._stop.wait(IDLE_S)
+
+    def _release_the_dead(self) -> None:
+        """Jobs of workers of this machine that are no more need not wait for their lease to lapse."""
+        for name in self._node.queue.holders():
+            host, _, pid = name.rpartition(":")
+            if host == HOST and not psutil.pid_exists(int(pid)):
+                jobs = self._node.queue.release(name)
+                log.event("job.released", jobs=jobs, worker=name)
 
     def _ready(self, sandbox: Sandbox) -> bool:
         """Models are loaded before a job is taken, so that a lease never waits for them."""
@@ -119,6 +133,8 @@ class Worker:
         now, infer = self._node.clock(), self._node.config.infer
         again = error.retry and job.attempts < infer.max_attempts
         wait_s = infer.retry_after_s * 2 ** (job.attempts - 1)
+        if isinstance(error, WorkerKilled):
+            again, wait_s = job.attempts < KILLED_TOO_OFTEN, min(1.0, infer.retry_after_s)
         if isinstance(error, OutOfStorage | NodeStopping):
             again, wait_s = True, SPACE_RETRY_S if isinstance(error, OutOfStorage) else 0.0
         retry_at = now + timedelta(seconds=wait_s) if again else None

@@ -58,6 +58,16 @@ class Ledger:
             rows = connection.execute(_joined().where(deliveries.c.id.in_(chosen)).order_by(deliveries.c.id))
             return [_delivery(row) for row in rows]
 
+    def release(self) -> int:
+        """IN PROGRESS -> SCHEDULED at once, all: the process that was sending is known to be gone."""
+        statement = (
+            update(deliveries)
+            .where(deliveries.c.state == State.IN_PROGRESS.value)
+            .values(state=State.SCHEDULED.value, lease_until=None, token=deliveries.c.token + 1)
+        )
+        with writing(self._engine) as connection:
+            return connection.execute(statement).rowcount
+
     def renew(self, claimed: Sequence[Delivery], lease_s: float) -> None:
         """Hold on to deliveries that still wait for their turn in a long association. Raises LeaseLost."""
         until = self._clock() + timedelta(seconds=lease_s)

@@ -157,6 +157,32 @@ class Queue:
                 tell(connection, now, row.study_uid, "job.failed", reason, row.id)
         return sorted(row.id for row in rows)
 
+    def holders(self) -> set[str]:
+        """Names of the workers that hold a lease now."""
+        query = select(jobs.c.worker).where(jobs.c.state == State.IN_PROGRESS.value).distinct()
+        with reading(self._engine) as connection:
+            return {str(name) for name in connection.execute(query).scalars()}
+
+    def release(self, worker: str) -> list[int]:
+        """IN PROGRESS -> SCHEDULED at once: this worker is known to be gone. Returns its jobs.
+
+        Its attempt does not count: that a process was killed says nothing about the job.
+        """
+        now = self._clock()
+        with writing(self._engine) as connection:
+            rows = connection.execute(
+                update(jobs)
+                .where(jobs.c.state == State.IN_PROGRESS.value, jobs.c.worker == worker)
+                .values(
+                    state=State.SCHEDULED.value, lease_until=None, attempts=jobs.c.attempts - 1,
+                    token=jobs.c.token + 1,  # should it live after all, it is fenced off
+                )
+                .returning(jobs.c.id, jobs.c.study_uid)
+            ).all()  # fmt: skip
+            for row in rows:
+                tell(connection, now, row.study_uid, "job.released", f"{worker} is gone", row.id)
+        return sorted(row.id for row in rows)
+
     def retry(self, job_id: int) -> None:
         """FAILED -> SCHEDULED, attempts anew. Raises InvalidValue when the job is not FAILED."""
         now = self._clock()
