@@ -95,6 +95,7 @@ class _Socket(AssociationSocket):  # type: ignore[misc]  # pynetdicom ships no t
 
 class _AE(AE):  # type: ignore[misc]  # pynetdicom ships no types
     def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> _Socket:
+        assoc.daemon = assoc.dul.daemon = True  # else a peer that hangs keeps a stopped node from ending
         return _Socket(assoc, address=address)
 
 

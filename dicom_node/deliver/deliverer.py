@@ -8,9 +8,9 @@ own word; a crash between that word and T4 sends the same bytes under the same U
 
 from __future__ import annotations
 
-import random
 import threading
 import time
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
@@ -42,7 +42,6 @@ class Deliverer:
         self, config: Config, archive: Archive, ledger: Ledger, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self._config, self._archive, self._ledger, self._clock = config, archive, ledger, clock
-        self._dice = random.Random()  # noqa: S311  (jitter, no secret)
         self._lanes = tuple(_Lane(self, name) for name in _destinations(config))
         self._watch = threading.Thread(target=self._look, name="deliver", daemon=True)
         self._stopping = threading.Event()
@@ -181,10 +180,15 @@ class Deliverer:
             days = f"{settings.give_up_after_days:g}"
             self._failed(delivery, status, f"given up after {days} days of trying. Last: {reason}")
             return
-        wait_s = 0.0 if at_once else pause_s(delivery.attempts, settings, self._dice.random())
+        wait_s = 0.0 if at_once else pause_s(delivery.attempts, settings, self._dice(delivery))
         with _fenced(delivery):
             self._ledger.retry_later(delivery, status, reason, now + timedelta(seconds=wait_s))
             log.event("deliver.later", **_facts(delivery), status=_hex(status), wait_s=round(wait_s, 1))
+
+    def _dice(self, delivery: Delivery) -> float:
+        """The same for all that was tried together: it is tried together again, with one call."""
+        together = f"{self._config.node.ae_title} {delivery.destination} {delivery.attempts}"
+        return zlib.crc32(together.encode()) / 0xFFFFFFFF
 
     def _failed(self, delivery: Delivery, status: int | None, reason: str) -> None:
         with _fenced(delivery):
