@@ -38,5 +38,6 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip' || \
 		{ echo "python3 has no venv module; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@echo "Installing into $(VENV): torch is large, this takes minutes the first time."
+	$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --editable ".[dev]"
 	@touch $@
