@@ -30,6 +30,31 @@ class Need:
     """Lowest and highest acceptable b value, s/mm2 (for DWI)."""
     required: bool = False
     min_slices: int = 5
+    group: str = ""
+    """Of the needs that share a group, at least one must be met; "" is no group."""
+
+    def objection(self, stack: Stack) -> str:
+        """Why this stack does not meet the need, in words; "" where it does."""
+        if stack.contrast is not self.contrast:
+            return f"{stack.contrast.value}, not {self.contrast.value}"
+        if self.plane is not None and stack.plane is not self.plane:
+            return f"{stack.plane.value}, not {self.plane.value}"
+        if self.b_value is not None:
+            low, high = self.b_value
+            if stack.b_value is None:
+                return "its b value is not stated"
+            if not low <= stack.b_value <= high:
+                return f"b = {stack.b_value:g}, not {low:g} to {high:g}"
+        if len(stack.frames) < self.min_slices:
+            return f"{len(stack.frames)} slices, fewer than {self.min_slices}"
+        return ""
+
+    @property
+    def label(self) -> str:
+        """What it asks for, in words: `T2 axial`, `DWI b500-1500`."""
+        b = "" if self.b_value is None else f" b{self.b_value[0]:g}-{self.b_value[1]:g}"
+        plane = "" if self.plane is None else f" {self.plane.value}"
+        return f"{self.contrast.value}{b}{plane}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,89 @@
+"""What a pipeline will do with a study, decided before anything is computed. Pure.
+
+A plan is the choices with their reasons, the warnings, and why there will be no result if
+there will be none. `input_key` is the digest of all that decides the result: the same
+input, model and policy give the same key, hence the same UIDs and bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from dicom_node.domain.pipeline import Choice, Pipeline, Plan
+from dicom_node.domain.series import Stack, Study
+from dicom_node.route.choose import choose
+from dicom_node.route.guard import guard
+
+
+def plan(pipeline: type[Pipeline], study: Study, intended_use: str) -> Plan:
+    """`intended_use` is the route's policy: "enforce" or "warn"."""
+    choices = choose(pipeline.needs, study)
+    not_performed, warnings = guard(pipeline.intended_use, study, choices, intended_use)
+    return Plan(pipeline.name, pipeline.version, choices, warnings, not_performed)
+
+
+def input_key(planned: Plan, study: Study, policy: str, model_digests: Mapping[str, str]) -> str:
+    """64 hexadecimal digits: sha256 of what the result depends on.
+
+    The chosen frames by their files' digests, whom they are of, what was said in referral and
+    reports, the pipeline, its models, and the policy; not the study's revision, nor images
+    that were not chosen.
+    """
+    refusal = planned.not_performed
+    decides = {
+        "subject": _subject(study),
+        "pipeline": [planned.pipeline, planned.version],
+        "policy": policy,
+        "models": dict(model_digests),
+        "patient": [study.patient.sex, study.patient.age_years],
+        "said": [study.referral, *study.reports],
+        "warnings": list(planned.warnings),
+        "not_performed": refusal and [refusal.code, refusal.because],
+        "inputs": {choice.need.name: _input(choice.stack) for choice in planned.choices},
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def _subject(study: Study) -> list[str]:
+    """The study; and the series where there is only one, as for a pipeline that takes a series at a time."""
+    series = {instance.series_uid for instance in study.instances}
+    return [study.uid, *(series if len(series) == 1 else ())]
+
+
+def _input(stack: Stack | None) -> list[list[object]]:
+    return [] if stack is None else [[f.sop_instance_uid, f.frame, f.digest] for f in stack.frames]
+
+
+def describe(planned: Plan, study: Study | None = None) -> dict[str, Any]:  # Any: JSON values
+    """The plan for people, JSON-able: each need, the stack taken for it, and the reasons.
+
+    With the study also what came: its stacks with reasons, and what was refused.
+    """
+    refusal = planned.not_performed
+    told: dict[str, Any] = {
+        "pipeline": planned.pipeline,
+        "version": planned.version,
+        "performed": refusal is None,
+        "because": refusal.because if refusal else "",
+        "code": refusal.code if refusal else "",
+        "warnings": list(planned.warnings),
+        "choices": [_told(choice) for choice in planned.choices],
+    }
+    if study is not None:
+        told["stacks"] = [{"stack": s.label, "reasons": list(s.reasons)} for s in study.stacks]
+        told["refusals"] = [refusal.why for refusal in study.refusals]
+    return told
+
+
+def _told(choice: Choice) -> dict[str, Any]:  # Any: JSON values
+    return {
+        "need": choice.need.name,
+        "asked": choice.need.label,
+        "required": choice.need.required,
+        "series": choice.stack.series_number if choice.stack else None,
+        "stack": choice.stack.label if choice.stack else None,
+        "reasons": list(choice.reasons),
+    }
