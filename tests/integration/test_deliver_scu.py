@@ -133,6 +133,18 @@ def test_a_peer_that_hangs_costs_its_timeout_and_no_more(files: list[Path]) -> N
     assert outcome[0].sentence.startswith("PACS 'pacs' did not answer within")
 
 
+def test_a_peer_that_stops_reading_costs_its_timeout(tmp_path: Path) -> None:
+    """A full window holds nobody for ever, not even with an object that may take minutes to send."""
+    (large,) = written(tmp_path, result_file("seg", padding_bytes=30_000_000))
+    started = time.monotonic()
+
+    with ScriptedScp(stalls=True) as scp:
+        (outcome,) = sent(scp.port, [large], timeout_s=1.0)
+
+        assert time.monotonic() - started < 10.0
+    assert (Kind.RETRY_LATER, None, True) == (outcome.kind, outcome.status, outcome.tried)
+
+
 A_ASSOCIATE_AC_HEAD = bytes([2, 0, 0, 0, 1, 0]) + bytes(40)
 
 

@@ -45,6 +45,8 @@ class ScriptedScp:
     port: int = 0
     comment: str = ""
     max_pdu: int = 16382
+    stalls: bool = False
+    """Stops reading from the connection once the association stands: the sender's window fills up."""
     arrived: list[tuple[str, int | str]] = field(default_factory=list)
     """(SOP Instance UID, answer) in order of arrival."""
     data_sets: dict[str, bytes] = field(default_factory=dict)
@@ -63,6 +65,8 @@ class ScriptedScp:
         if self.calling is not None:
             ae.require_calling_aet = [self.calling]
         handlers = [(evt.EVT_C_STORE, self._on_store), (evt.EVT_ESTABLISHED, self._on_established)]
+        if self.stalls:
+            handlers.append((evt.EVT_DATA_RECV, self._on_data))
         self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
         self.port = self._server.server_address[1]
         return self
@@ -73,6 +77,10 @@ class ScriptedScp:
 
     def _on_established(self, event: Any) -> None:
         self.associations += 1
+
+    def _on_data(self, event: Any) -> None:
+        if event.assoc.is_established:
+            self._let_go.wait(60)
 
     def _on_store(self, event: Any) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
