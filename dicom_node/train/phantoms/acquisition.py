@@ -107,13 +107,15 @@ def coil(rng: np.random.Generator, grid: Grid, field_strength_t: float) -> Array
     s, r, c = np.meshgrid(
         np.arange(slices), np.linspace(0, rows - 1, 12), np.linspace(0, columns - 1, 12), indexing="ij"
     )
-    x, y, z = np.tensordot(grid.affine[:3, :3], np.stack([s, r, c]), 1) + grid.affine[:3, 3][:, None, None, None]
+    first = grid.affine[:3, 3][:, None, None, None]
+    x, y, z = np.tensordot(grid.affine[:3, :3], np.stack([s, r, c]), 1) + first
     front, back = np.exp(-(y + 115) / 55), np.exp((y - 115) / 60)
     gain = 1 + rng.uniform(0.15, 0.6) * front + rng.uniform(0.1, 0.5) * back
     a, b, d = rng.normal(0, 0.0006, 3)
     gain = gain * np.exp(a * x + b * y + d * z)
     if field_strength_t > 2:
-        gain = gain * (1 - rng.uniform(0.05, 0.22) * np.exp(-(((x - rng.normal(0, 30)) / 60) ** 2 + (y / 50) ** 2)))
+        depth, side = rng.uniform(0.05, 0.22), rng.normal(0, 30)
+        gain = gain * (1 - depth * np.exp(-(((x - side) / 60) ** 2 + (y / 50) ** 2)))
     gain = gain / gain.mean()
     return enlarge(gain.astype(np.float32), rows, columns)
 
@@ -138,9 +140,9 @@ def acquire(rng: np.random.Generator, image: Array, scan: Scan) -> Array:
     slices, rows, columns = image.shape
     kspace = fft.fftshift(fft.fft2(image, axes=(1, 2)), axes=(1, 2))
     lines = np.arange(rows) - rows // 2
-    breaths = rng.uniform(5, 14, slices)[:, None]
+    breaths = rng.uniform(5, 14, (slices, 1))
     phase = rng.uniform(0, 2 * np.pi, (slices, 1))
-    amplitude = scan.ghost * np.exp(rng.normal(0, 0.4, (slices, 1)))
+    amplitude = scan.ghost * np.exp(0.4 * rng.standard_normal((slices, 1)))
     motion = amplitude * np.sin(2 * np.pi * lines / rows * breaths + phase)
     kspace *= (1 + 1j * motion)[:, :, None].astype(np.complex64)
     if scan.acquired < rows:
@@ -149,7 +151,8 @@ def acquire(rng: np.random.Generator, image: Array, scan: Scan) -> Array:
     sigma = scan.noise * min(1.0, scan.acquired / rows) ** 0.5
     noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
     out = out + noise[0] + 1j * noise[1]
-    return np.abs(out).astype(np.float32)
+    magnitude: Array = np.abs(out).astype(np.float32)
+    return magnitude
 
 
 def zoomed(image: Array, n: int) -> Array:
@@ -162,10 +165,11 @@ def zoomed(image: Array, n: int) -> Array:
     padded = np.zeros((image.shape[0], n, n), np.complex64)
     padded[:, low : low + size, low : low + size] = kspace
     # The centre of the field of view stays where it was: pixel centres shift by half a step.
-    shift = np.exp(-1j * np.pi * (np.arange(n) - n // 2) * (1 / size - 1 / n) * -1)
+    shift = np.exp(-1j * np.pi * (np.arange(n) - n // 2) * (1 / size - 1 / n))
     padded *= (shift[:, None] * shift[None, :]).astype(np.complex64)
     out = fft.ifft2(fft.ifftshift(padded, axes=(1, 2)), axes=(1, 2))
-    return np.abs(out).astype(np.float32) * np.float32((n / size) ** 2)
+    magnitude: Array = np.abs(out).astype(np.float32) * np.float32((n / size) ** 2)
+    return magnitude
 
 
 def _nearest(mask: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
@@ -185,7 +189,8 @@ def _resampled(grid: Grid, n: int) -> Grid:
 
 def _taper(n: int, kept: int) -> Array:
     distance = np.abs(np.arange(n) - n // 2)
-    return (1 / (1 + np.exp((distance - kept / 2) / (0.03 * kept)))).astype(np.float32)
+    out: Array = (1 / (1 + np.exp((distance - kept / 2) / (0.03 * kept)))).astype(np.float32)
+    return out
 
 
 def _echo(painted: Painted, scan: Scan) -> Array:
@@ -193,7 +198,8 @@ def _echo(painted: Painted, scan: Scan) -> Array:
 
 
 def _stored(rng: np.random.Generator, image: Array, scale: float) -> Array:
-    return np.rint(image * np.float32(scale * rng.uniform(0.7, 1.3)))
+    out: Array = np.rint(image * np.float32(scale * rng.uniform(0.7, 1.3)))
+    return out
 
 
 def _slice_affine(grid: Grid, k: int) -> npt.NDArray[np.float64]:

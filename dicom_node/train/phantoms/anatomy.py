@@ -50,7 +50,8 @@ class Uterus:
 
     @property
     def centre_mm(self) -> Vec:
-        return self.os_mm + self.axes[0] * self.half_mm[0] * 0.92
+        out: Vec = self.os_mm + self.axes[0] * self.half_mm[0] * 0.92
+        return out
 
     def at(self, along: float, across: float, front: float) -> Vec:
         """A point of the uterine body; 1 is the surface along each axis."""
@@ -113,7 +114,9 @@ def _shell(rng: np.random.Generator) -> Iterator[Part]:
     yield Part("wall", wall, t.MUSCLE, "fixed")
     yield Part("inside", wall.grown(-7), t.PELVIC_FAT, "fixed")
     for side in (-1, 1):
-        yield Part("rectus", ellipsoid((side * 27, -76, 60), (25, 6.5, 140), turned(side * -8)), t.MUSCLE, "fixed")
+        yield Part(
+            "rectus", ellipsoid((side * 27, -76, 60), (25, 6.5, 140), turned(side * -8)), t.MUSCLE, "fixed"
+        )
 
 
 def _skeleton(rng: np.random.Generator) -> Iterator[Part]:
@@ -126,12 +129,21 @@ def _skeleton(rng: np.random.Generator) -> Iterator[Part]:
 
     for s in (-1, 1):
         side = s * size
-        yield Part("gluteus maximus", ellipsoid((side * 74, 78, -5), (62, 20, 80), turned(s * -28)), t.MUSCLE, "fixed")
-        yield Part("gluteus medius", ellipsoid((side * 122, 12, 40), (20, 48, 62), turned(s * 14)), t.MUSCLE, "fixed")
+        yield Part(
+            "gluteus maximus",
+            ellipsoid((side * 74, 78, -5), (62, 20, 80), turned(s * -28)),
+            t.MUSCLE,
+            "fixed",
+        )
+        yield Part(
+            "gluteus medius", ellipsoid((side * 122, 12, 40), (20, 48, 62), turned(s * 14)), t.MUSCLE, "fixed"
+        )
         yield Part("tensor", ellipsoid((side * 128, -42, -10), (15, 22, 60)), t.MUSCLE, "fixed")
-        yield Part("psoas", tube([(side * 48, 10, 130), (side * 68, -30, 40), (side * 84, -52, -20), (side * 88, -40, -70)],
-                                 [22, 20, 18, 15]), t.MUSCLE, "fixed")  # fmt: skip
-        yield Part("obturator", ellipsoid((side * 63, 8, -42), (8, 34, 36), turned(s * 12)), t.MUSCLE, "fixed")
+        groin = [(side * 48, 10, 130), (side * 68, -30, 40), (side * 84, -52, -20), (side * 88, -40, -70)]
+        yield Part("psoas", tube(groin, [22, 20, 18, 15]), t.MUSCLE, "fixed")
+        yield Part(
+            "obturator", ellipsoid((side * 63, 8, -42), (8, 34, 36), turned(s * 12)), t.MUSCLE, "fixed"
+        )
         yield Part("piriformis", tube([(side * 32, 62, 15), (side * 88, 52, -5)], [13, 9]), t.MUSCLE, "fixed")
         yield Part("pectineus", ellipsoid((side * 62, -62, -72), (24, 14, 24)), t.MUSCLE, "fixed")
         yield Part("adductor", ellipsoid((side * 55, -25, -115), (32, 42, 34)), t.MUSCLE, "fixed")
@@ -140,7 +152,9 @@ def _skeleton(rng: np.random.Generator) -> Iterator[Part]:
         yield from bone("ilium", ellipsoid((side * 106, -8, 68), (50, 7.5, 54), turned(s * 66)), t.RED_MARROW)
         yield from bone("acetabulum", ellipsoid((side * 86, 2, -32), (17, 36, 36), turned(s * -8)))
         yield from bone("ischium", ellipsoid((side * 68, 38, -78), (15, 18, 34), turned(0, -10)))
-        yield from bone("pubis", tube([(side * 74, -22, -40), (side * 44, -54, -58), (side * 12, -60, -68)], [10, 8, 10]))
+        yield from bone(
+            "pubis", tube([(side * 74, -22, -40), (side * 44, -54, -58), (side * 12, -60, -68)], [10, 8, 10])
+        )
         yield from bone("symphysis", ellipsoid((side * 9, -58, -68), (9, 9, 20), turned(0, -35)))
         yield Part("joint", ellipsoid((side * 104, 2, -34), (25.3, 26.2, 26.2)), t.FLUID, "fixed")
         yield from bone("femur", ellipsoid((side * 104, 2, -34), (24.5, 25.5, 25.5)))
@@ -148,19 +162,38 @@ def _skeleton(rng: np.random.Generator) -> Iterator[Part]:
         yield from bone("shaft", tube([(side * 145, 14, -60), (side * 140, 8, -150)], [18, 15]))
         for dy, radius in ((-58, 5.0), (-64, 4.2)):
             x = side * (66 if dy == -58 else 76)
-            yield Part("femoral vessel", tube([(x * 0.75, -20, 40), (x, dy, -20), (x, dy - 8, -110)], radius), t.VESSEL, "fixed")
-        yield Part("iliac vessel", tube([(side * 44, 20, 70), (side * 58, 18, 20), (side * 56, 26, -15)], [5, 4.5, 3]),
-                   t.VESSEL, "fixed")  # fmt: skip
-        yield Part("levator", ellipsoid((side * 24, 34, -72), (26, 34, 3), turned(0, 0, s * 50)), t.MUSCLE, "fixed")
-        yield Part("perineum", ellipsoid((side * 12, 14, -104), (14, 24, 9), turned(0, -12)), t.MUSCLE, "fixed")
-        yield Part("ischiocavernosus", tube([(side * 12, -44, -92), (side * 46, 10, -108)], [5, 7]), t.MUSCLE, "fixed")
+            yield Part(
+                "femoral vessel",
+                tube([(x * 0.75, -20, 40), (x, dy, -20), (x, dy - 8, -110)], radius),
+                t.VESSEL,
+                "fixed",
+            )
+        internal = [(side * 44, 20, 70), (side * 58, 18, 20), (side * 56, 26, -15)]
+        yield Part("iliac vessel", tube(internal, [5, 4.5, 3]), t.VESSEL, "fixed")
+        yield Part(
+            "levator", ellipsoid((side * 24, 34, -72), (26, 34, 3), turned(0, 0, s * 50)), t.MUSCLE, "fixed"
+        )
+        yield Part(
+            "perineum", ellipsoid((side * 12, 14, -104), (14, 24, 9), turned(0, -12)), t.MUSCLE, "fixed"
+        )
+        yield Part(
+            "ischiocavernosus",
+            tube([(side * 12, -44, -92), (side * 46, 10, -108)], [5, 7]),
+            t.MUSCLE,
+            "fixed",
+        )
         yield Part("hamstring", ellipsoid((side * 78, 44, -125), (26, 24, 34)), t.MUSCLE, "fixed")
         yield Part("sciatic nerve", tube([(side * 70, 56, -10), (side * 80, 58, -60)], 5), t.NERVE, "fixed")
     for i, (y, z) in enumerate(((40, 105), (56, 76), (68, 50), (75, 26), (77, 4))):
         half = (54 - 8 * i, 17 - 2.2 * i, 14.6 - 0.6 * i)
         yield from bone("sacrum", ellipsoid((0, y + 4, z), half, turned(0, 28 - 14 * i)), t.RED_MARROW)
         if i < 4:
-            yield Part("disc", ellipsoid((0, y + 8, z - 13), (17 - 3 * i, 8, 1.6), turned(0, 25 - 14 * i)), t.DISC, "fixed")
+            yield Part(
+                "disc",
+                ellipsoid((0, y + 8, z - 13), (17 - 3 * i, 8, 1.6), turned(0, 25 - 14 * i)),
+                t.DISC,
+                "fixed",
+            )
     yield from bone("lumbar", ellipsoid((0, 22, 138), (26, 19, 16)), t.RED_MARROW)
     yield from bone("coccyx", tube([(0, 74, -8), (0, 66, -34)], [7, 4]), t.RED_MARROW)
     yield Part("canal", tube([(0, 52, 125), (0, 72, 80), (0, 84, 40)], [8, 6, 4]), t.FLUID, "fixed")
@@ -192,21 +225,33 @@ def _bladder(rng: np.random.Generator) -> Iterator[Part]:
 
 def _rectum(rng: np.random.Generator, gas_mm: Vec) -> Iterator[Part]:
     dx = rng.normal(0, 5, 4)
-    path = [(0.0, 40.0, -95.0), (dx[0], 52.0, -60.0), (dx[1], 58.0, -25.0), (dx[2], 52.0, 12.0), (dx[3] - 10, 36.0, 38.0)]
+    path = [
+        (0.0, 40.0, -95.0),
+        (dx[0], 52.0, -60.0),
+        (dx[1], 58.0, -25.0),
+        (dx[2], 52.0, 12.0),
+        (dx[3] - 10, 36.0, 38.0),
+    ]
     shape = tube([(float(a), b, c) for a, b, c in path], [9, 14, 16, 14, 13])
     yield Part("mesorectum", shape.grown(9), t.PELVIC_FAT)
     yield Part("rectum", shape, t.WALL)
     yield Part("rectum", shape.grown(-3.2), t.STOOL, blend_mm=2)
     if rng.random() < 0.6:
         size = rng.uniform(6, 10)
-        yield Part("gas", ellipsoid((gas_mm[0], gas_mm[1] - 2, gas_mm[2]), (size, size * 0.8, size * 1.8)), t.GAS)
+        yield Part(
+            "gas", ellipsoid((gas_mm[0], gas_mm[1] - 2, gas_mm[2]), (size, size * 0.8, size * 1.8)), t.GAS
+        )
 
 
 def _adnexa(rng: np.random.Generator, premenopausal: bool) -> Iterator[Part]:
     for side in (-1, 1):
         c = np.array([side * rng.uniform(34, 50), rng.uniform(-2, 24), rng.uniform(-2, 22)])
         big = 1.0 if premenopausal else 0.6
-        half = (float(rng.uniform(9, 12) * big), float(rng.uniform(8, 11) * big), float(rng.uniform(11, 16) * big))
+        half = (
+            float(rng.uniform(9, 12) * big),
+            float(rng.uniform(8, 11) * big),
+            float(rng.uniform(11, 16) * big),
+        )
         yield Part("ovary", ellipsoid((c[0], c[1], c[2]), half), t.OVARY, confined=True)
         for _ in range(int(rng.integers(4, 9)) if premenopausal else 0):
             p = c + rng.uniform(-0.6, 0.6, 3) * half
@@ -274,7 +319,12 @@ def _tumours(rng: np.random.Generator, spec: CaseSpec, uterus: Uterus) -> Iterat
 
 
 def _placed(
-    rng: np.random.Generator, kind: str, radius: float, uterus: Uterus, taken: list[tuple[Vec, float]], difficulty: float
+    rng: np.random.Generator,
+    kind: str,
+    radius: float,
+    uterus: Uterus,
+    taken: list[tuple[Vec, float]],
+    difficulty: float,
 ) -> Tumour:
     """In the wall, the further out the bigger; not through another one if that can be avoided."""
     for _ in range(30):

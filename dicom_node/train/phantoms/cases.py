@@ -67,13 +67,23 @@ class Cohort:
 
 
 def development() -> Cohort:
-    mix: tuple[tuple[Vendor, float], ...] = (("siemens", 0.4), ("ge", 0.3), ("philips", 0.25), ("canon", 0.05))
+    mix: tuple[tuple[Vendor, float], ...] = (
+        ("siemens", 0.4),
+        ("ge", 0.3),
+        ("philips", 0.25),
+        ("canon", 0.05),
+    )
     return Cohort("development", 63, 200, mix, share_3t=0.4, salt=101)
 
 
 def untouched() -> Cohort:
     """A later set: other seeds, more Philips and Canon, more 3 T."""
-    mix: tuple[tuple[Vendor, float], ...] = (("siemens", 0.3), ("ge", 0.15), ("philips", 0.35), ("canon", 0.2))
+    mix: tuple[tuple[Vendor, float], ...] = (
+        ("siemens", 0.3),
+        ("ge", 0.15),
+        ("philips", 0.35),
+        ("canon", 0.2),
+    )
     return Cohort("untouched", 8, 24, mix, share_3t=0.65, salt=907)
 
 
@@ -88,7 +98,9 @@ def case_specs(cohort_name: str, seed: int = 0, *, difficulty: float = DIFFICULT
     """Every case of a cohort, labels in a shuffled but fixed order."""
     which = cohort(cohort_name)
     rng = np.random.default_rng([seed, which.salt])
-    labels: list[Label] = ["sarcoma"] * which.sarcomas + ["leiomyoma"] * which.leiomyomas
+    sarcoma: Label = "sarcoma"
+    leiomyoma: Label = "leiomyoma"
+    labels = [sarcoma] * which.sarcomas + [leiomyoma] * which.leiomyomas
     order = rng.permutation(which.size)
     return tuple(_case(which, i, labels[order[i]], seed, difficulty) for i in range(which.size))
 

@@ -22,16 +22,22 @@ MIN_SLICES = LOCALISER_SLICES + 2 * (len(SEQUENCES) - 1)
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for the studies; made if it is not there.")],
     cohort_name: Annotated[
-        str, typer.Option("--cohort", help="development (63 sarcomas, 200 leiomyomas) or untouched (8 and 24).")
+        str,
+        typer.Option("--cohort", help="development (63 sarcomas, 200 leiomyomas) or untouched (8 and 24)."),
     ] = "development",
     count: Annotated[int, typer.Option(min=0, help="How many studies; 0 means the whole cohort.")] = 1,
     label: Annotated[str | None, typer.Option(help="Only sarcoma or only leiomyoma.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     slices: Annotated[
-        int | None, typer.Option(min=MIN_SLICES, help="Images in the whole study, about; default is the vendor's.")
+        int | None,
+        typer.Option(min=MIN_SLICES, help="Images in the whole study, about; default is the vendor's."),
     ] = None,
-    vendor: Annotated[str | None, typer.Option(help="siemens, ge, philips or canon; default is the cohort's mix.")] = None,
-    matrix: Annotated[int | None, typer.Option(min=32, help="Rows and columns; default is the vendor's.")] = None,
+    vendor: Annotated[
+        str | None, typer.Option(help="siemens, ge, philips or canon; default is the cohort's mix.")
+    ] = None,
+    matrix: Annotated[
+        int | None, typer.Option(min=32, help="Rows and columns; default is the vendor's.")
+    ] = None,
     difficulty: Annotated[
         float, typer.Option(min=0, max=1, help="How far sarcomas and leiomyomas overlap, 0 to 1.")
     ] = DIFFICULTY,
@@ -48,10 +54,17 @@ def phantom(
         study = render(spec, matrix=matrix, slices=slices_per_stack(slices))
         paths = write_study(study, out / spec.name)
         if json:
-            facts = {**asdict(spec), "study_uid": study_uid(spec), "images": len(paths), "folder": str(out / spec.name)}
+            facts = {
+                **asdict(spec),
+                "study_uid": study_uid(spec),
+                "images": len(paths),
+                "folder": str(out / spec.name),
+            }
             typer.echo(json_format.dumps(facts))
         else:
-            console.print(f"{spec.name}: {spec.label}, {spec.vendor} {spec.field_strength_t} T, {len(paths)} images")
+            console.print(
+                f"{spec.name}: {spec.label}, {spec.vendor} {spec.field_strength_t} T, {len(paths)} images"
+            )
 
 
 def slices_per_stack(whole_study: int | None) -> int | None:
@@ -64,7 +77,9 @@ def slices_per_stack(whole_study: int | None) -> int | None:
 
 def _check_choices(cohort_name: str, label: str | None, vendor: str | None) -> None:
     if cohort_name not in ("development", "untouched"):
-        raise typer.BadParameter(f"{cohort_name!r} is neither development nor untouched", param_hint="--cohort")
+        raise typer.BadParameter(
+            f"{cohort_name!r} is neither development nor untouched", param_hint="--cohort"
+        )
     if label not in (None, "sarcoma", "leiomyoma"):
         raise typer.BadParameter(f"{label!r} is neither sarcoma nor leiomyoma", param_hint="--label")
     if vendor is not None and vendor not in VENDORS:

@@ -81,7 +81,8 @@ def render(
                 made[name] = _sequence(name, acquired)
     if "localiser" in only:
         made["localiser"] = _sequence("localiser", localiser(spec, anatomy, plan))
-    return PhantomStudy(spec, made, anatomy, plan)
+    in_order = {name: made[name] for name in SEQUENCES if name in made}
+    return PhantomStudy(spec, in_order, anatomy, plan)
 
 
 def _sequence(name: str, acquired: Acquired) -> PhantomSequence:

@@ -55,7 +55,8 @@ class Painted:
 
     def averaged(self, signal: Array) -> Array:
         """Mean over the slice profile of anything computed from `maps`."""
-        return signal.reshape(-1, self.sub_slices, *signal.shape[1:]).mean(axis=1, dtype=np.float32)
+        out: Array = signal.reshape(-1, self.sub_slices, *signal.shape[1:]).mean(axis=1, dtype=np.float32)
+        return out
 
 
 class _Canvas:
@@ -65,7 +66,9 @@ class _Canvas:
     does not get a T2 that neither has, which would show as bright edges in DWI.
     """
 
-    def __init__(self, anatomy: Anatomy, grid: Grid, sub_slices: int, field_t: float, bend: Bend | None) -> None:
+    def __init__(
+        self, anatomy: Anatomy, grid: Grid, sub_slices: int, field_t: float, bend: Bend | None
+    ) -> None:
         self.anatomy, self.grid, self.field_t = anatomy, grid, field_t
         self.give_mm = 9 + 0.45 * max((tumour.radius_mm for tumour in anatomy.tumours), default=0.0)
         slices, rows, columns = grid.shape
@@ -83,7 +86,11 @@ class _Canvas:
         wx, wy, wz = (
             enlarge(f.at(*lattice) * np.float32(anatomy.warp_mm), rows, columns) for f in anatomy.warp
         )
-        self.fixed = (self.x + wx * np.float32(0.5), self.y + wy * np.float32(0.5), self.z + wz * np.float32(0.5))
+        self.fixed = (
+            self.x + wx * np.float32(0.5),
+            self.y + wy * np.float32(0.5),
+            self.z + wz * np.float32(0.5),
+        )
         self.soft = (self.x + wx, self.y + wy, self.z + wz)
         self.fine = enlarge(anatomy.fine.at(*self._bent_lattice(2.2, bend)), rows, columns)
         self.coarse = enlarge(anatomy.coarse.at(*lattice), rows, columns)
@@ -102,7 +109,9 @@ class _Canvas:
         _, rows, columns = self.shape
         down, right = self.grid.affine[:3, 1], self.grid.affine[:3, 2]
         r = np.linspace(0, rows - 1, max(2, min(rows, int(rows * np.linalg.norm(down) / step_mm) + 1)))
-        c = np.linspace(0, columns - 1, max(2, min(columns, int(columns * np.linalg.norm(right) / step_mm) + 1)))
+        c = np.linspace(
+            0, columns - 1, max(2, min(columns, int(columns * np.linalg.norm(right) / step_mm) + 1))
+        )
         axes = [
             (
                 self._first[i]
@@ -142,9 +151,12 @@ class _Canvas:
 
     def tissue_values(self, tissue: Tissue, at: Window) -> list[Array | float]:
         pd, t1, t2, adc = tissue.values(self.field_t)
-        texture = np.exp(np.float32(tissue.fine) * self.fine[at] + np.float32(tissue.coarse) * self.coarse[at])
-        half = np.sqrt(texture)
-        return [pd * half, 1 / (t1 * half), 1 / (t2 * texture), adc * half, 0.0 if tissue.fat else 1.0]
+        fine, coarse = np.float32(tissue.fine), np.float32(tissue.coarse)
+        texture: Array = np.exp(fine * self.fine[at] + coarse * self.coarse[at])
+        half: Array = np.sqrt(texture)
+        water = 0.0 if tissue.fat else 1.0
+        f = np.float32
+        return [f(pd) * half, f(1 / t1) / half, f(1 / t2) / texture, f(adc) * half, water]
 
     def part(self, part: Part) -> None:
         at = self.window(part.shape.bounds(), 6.0 if part.frame == "fixed" else self.give_mm)
@@ -183,7 +195,6 @@ class _Canvas:
         for axis, delta, c in zip(self.soft, deltas, centre, strict=True):
             axis[at] = delta * scale + np.float32(c)
 
-
     def mass(self, tumour: Tumour) -> None:
         """One tumour: a mantle of myometrium, its border, matrix, liquid and blood."""
         look, radius = tumour.look, tumour.radius_mm
@@ -201,7 +212,7 @@ class _Canvas:
         self.uterus[at] = np.maximum(self.uterus[at], mantle)
         alpha = np.clip(distance / max(pixel, np.float32(look.blur_mm)) + np.float32(0.5), 0, 1) * cavity
         inside = np.nonzero(alpha > 0.004)
-        values = [v.astype(np.float32) for v in self._matrix(tumour, *(axis[inside] for axis in (x, y, z)), distance[inside])]
+        values = self._matrix(tumour, (x[inside], y[inside], z[inside]), distance[inside])
         a = alpha[inside]
         for channel, value in enumerate((*values, np.float32(1.0))):
             target = self.maps[channel][at]
@@ -210,8 +221,9 @@ class _Canvas:
         masks *= 1 - alpha
         masks[int(tumour.malignant) - 1] = np.maximum(masks[int(tumour.malignant) - 1], alpha)
 
-    def _matrix(self, tumour: Tumour, x: Array, y: Array, z: Array, distance: Array) -> tuple[Array, Array, Array, Array]:
+    def _matrix(self, tumour: Tumour, points: Points, distance: Array) -> list[Array]:
         """PD, 1/T1, 1/T2, ADC at the tumour's own points (flat arrays)."""
+        x, y, z = points
         look, strong = tumour.look, self.field_t > 2
         mottle, patches = tumour.mottle.at(x, y, z), tumour.patches.at(x, y, z)
         wave = np.sin((distance + 2.0 * patches) * np.float32(2 * np.pi / tumour.period_mm))
@@ -223,7 +235,8 @@ class _Canvas:
         rim = look.capsule * np.exp(-(((distance - 0.5) / 1.0) ** 2))
         t2 = t2 * (1 - 0.45 * rim)
         liquid = _share(tumour.liquid.at(x, y, z) + 0.25 * mottle, look.liquid) * np.clip(distance / 2, 0, 1)
-        blood = _share(0.8 * np.roll(patches, 1) - 0.6 * tumour.border.at(z, x, y), look.blood) * np.clip(distance, 0, 1)
+        clots = 0.8 * tumour.patches.at(y, z, x) - 0.6 * tumour.border.at(z, x, y)
+        blood = _share(clots, look.blood) * np.clip(distance, 0, 1)
         t2 = t2 + liquid * (280 * np.exp(0.25 * patches) - t2)
         t1 = t1 + liquid * (2300 - t1)
         adc = adc + liquid * (2.2 - adc)
@@ -231,15 +244,16 @@ class _Canvas:
         t1 = t1 + blood * (430 - t1)
         t2 = t2 + blood * (85 * np.exp(0.45 * mottle) - t2)
         adc = adc + blood * (0.9 - adc)
-        return pd, 1 / t1, 1 / t2, adc
+        return [v.astype(np.float32) for v in (pd, 1 / t1, 1 / t2, adc)]
 
 
 def _share(field: Array, share: float) -> Array:
     """0 to 1: where a unit-variance field is in its upper `share`, with a soft edge."""
-    if share < 0.005 or field.size == 0:
+    if share < 0.005:
         return np.zeros_like(field)
     level = np.float32(ndtri(1 - share))
-    return np.clip((field / field.std() - level) / np.float32(0.35) + np.float32(0.5), 0, 1)
+    out: Array = np.clip((field - level) / np.float32(0.35) + np.float32(0.5), 0, 1)
+    return out
 
 
 def paint(

@@ -74,15 +74,15 @@ def protocol(spec: CaseSpec, anatomy: Anatomy, *, matrix: int | None, slices: in
     axial, sagittal = _axial(tilt, turn), _sagittal(turn, rng.normal(0, 3))
     n = matrix or style.matrix
     wide = float(rng.uniform(300, 380))
-    n_dwi, count_sagittal = matrix or style.matrix_dwi, slices or int(round(rng.uniform(96, 130) / (thick + gap)))
+    n_dwi, count_sagittal = matrix or style.matrix_dwi, slices or round(rng.uniform(96, 130) / (thick + gap))
     scans = {
         "t2_axial": Scan(
             _grid(axial, centre, fov, n, count, thick, gap), min(n, 288), rng.uniform(88, 112),
             rng.uniform(3500, 6000), noise, ghost, gap,
         ),
         "t2_sagittal": Scan(
-            _grid(sagittal, centre, fov * 0.98, n, count_sagittal, thick, gap), min(n, 288), rng.uniform(88, 112),
-            rng.uniform(3500, 6000), noise, ghost * 1.3, gap,
+            _grid(sagittal, centre, fov * 0.98, n, count_sagittal, thick, gap), min(n, 288),
+            rng.uniform(88, 112), rng.uniform(3500, 6000), noise, ghost * 1.3, gap,
         ),
         "t1_axial": Scan(
             _grid(axial, centre, fov, n, count, thick, gap), min(n, 256), rng.uniform(8, 13),
@@ -93,7 +93,8 @@ def protocol(spec: CaseSpec, anatomy: Anatomy, *, matrix: int | None, slices: in
             rng.uniform(4200, 7000), noise * rng.uniform(0.5, 0.8), 0.006, gap,
         ),
         "localiser": Scan(
-            _grid(_axial(0, 0), np.zeros(3), 400, min(n, 256), 5, 8.0, 12.0), 128, 5.0, 250.0, 0.02, 0.02, 12.0
+            _grid(_axial(0, 0), np.zeros(3), 400, min(n, 256), 5, 8.0, 12.0),
+            128, 5.0, 250.0, 0.02, 0.02, 12.0,
         ),
     }  # fmt: skip
     return Protocol(style, scans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +25,7 @@ class Ellipsoid:
         """First-order distance; exact near the surface."""
         dx, dy, dz = (np.asarray(v - np.float32(c)) for v, c in zip((x, y, z), self.centre, strict=True))
         inverse = np.float32(1) / self.half_mm.astype(np.float32)
-        square = np.zeros(np.broadcast_shapes(x.shape, y.shape, z.shape), np.float32)
+        square: Array = np.zeros(np.broadcast_shapes(x.shape, y.shape, z.shape), np.float32)
         slope = np.zeros_like(square)
         for (a, b, c), scale in zip(self.axes.astype(np.float32), inverse, strict=True):
             along = (dx * a + dy * b + dz * c) * scale
@@ -32,7 +33,8 @@ class Ellipsoid:
             square += along
             slope += along * (scale * scale)
         radius = np.sqrt(square)
-        return (1 - radius) * radius / np.sqrt(np.maximum(slope, np.float32(1e-9)))
+        out = (1 - radius) * radius / np.sqrt(np.maximum(slope, np.float32(1e-9)))
+        return out.astype(np.float32, copy=False)
 
     def bounds(self) -> Corners:
         reach = np.sqrt(((self.axes * self.half_mm[:, None]) ** 2).sum(axis=0))
@@ -88,7 +90,8 @@ class Trunk:
         ay = np.where(y < 0, -y / np.float32(self.half_front_mm), y / np.float32(self.half_back_mm))
         radius = (ax ** np.float32(self.power) + ay ** np.float32(self.power)) ** np.float32(1 / self.power)
         along = np.sqrt(x * x + y * y) / np.maximum(radius, np.float32(1e-3))
-        return (1 - radius) * along
+        out: Array = (1 - radius) * along
+        return out
 
     def bounds(self) -> Corners:
         wide = self.half_x_mm * (1 + self.hip)
@@ -111,7 +114,7 @@ def ellipsoid(centre: Point, half_mm: Point, axes: npt.NDArray[np.float64] = UPR
     return Ellipsoid(np.array(centre, float), np.array(half_mm, float), axes)
 
 
-def tube(path: list[Point], radius_mm: float | list[float]) -> Tube:
+def tube(path: Sequence[Point], radius_mm: float | Sequence[float]) -> Tube:
     radii = np.broadcast_to(np.asarray(radius_mm, float), (len(path),)).copy()
     return Tube(np.array(path, float), radii)
 
@@ -124,4 +127,5 @@ def turned(z_deg: float = 0.0, x_deg: float = 0.0, y_deg: float = 0.0) -> npt.ND
     about_z = np.array([[cz, sz, 0], [-sz, cz, 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
     about_y = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
-    return about_z @ about_x @ about_y
+    axes: npt.NDArray[np.float64] = about_z @ about_x @ about_y
+    return axes

@@ -18,12 +18,14 @@ FAT_ADC = 0.2
 
 def spin_echo(pd: Array, t1: Array, t2: Array, *, te_ms: float, tr_ms: float) -> Array:
     """Relative signal; PD relative to water, times in ms."""
-    return pd * (1 - np.exp(-np.float32(tr_ms) / t1)) * np.exp(-np.float32(te_ms) / t2)
+    out: Array = pd * (1 - np.exp(-np.float32(tr_ms) / t1)) * np.exp(-np.float32(te_ms) / t2)
+    return out
 
 
 def diffusion(s0: Array, adc: Array, *, b: float) -> Array:
     """`b` in s/mm2, `adc` in 1e-3 mm2/s."""
-    return s0 * np.exp(-np.float32(b * 1e-3) * adc)
+    out: Array = s0 * np.exp(-np.float32(b * 1e-3) * adc)
+    return out
 
 
 def adc_map(s0: Array, sb: Array, *, b: float, floor: float = 0.0) -> Array:

@@ -54,8 +54,10 @@ HABITS: dict[Vendor, Habit] = {
     "siemens": Habit(
         "SIEMENS", ("Avanto_fit", "Skyra"), "syngo MR E11", "Becken^Uterus", _JOINED, 1, 12, False, "FS",
         {
-            "localiser": ("localizer", "loc 3 Ebenen"), "t2_sagittal": ("t2_tse_sag", "T2 sag"),
-            "t2_axial": ("t2_tse_tra", "T2 TSE tra uterus", "Becken tra"), "t1_axial": ("t1_tse_tra", "t1 tra"),
+            "localiser": ("localizer", "loc 3 Ebenen"),
+            "t2_sagittal": ("t2_tse_sag", "T2 sag"),
+            "t2_axial": ("t2_tse_tra", "T2 TSE tra uterus", "Becken tra"),
+            "t1_axial": ("t1_tse_tra", "t1 tra"),
             "dwi": ("ep2d_diff_b0_1000", "DWI tra"), "adc": ("ep2d_diff_b0_1000_ADC", "DWI tra_ADC"),
         },
         ["ORIGINAL", "PRIMARY", "M", "NORM", "DIS2D"], ["DERIVED", "PRIMARY", "DIFFUSION", "ADC", "NORM"],
@@ -65,8 +67,8 @@ HABITS: dict[Vendor, Habit] = {
          "dwi_b1000": "*ep_b1000t", "adc": "*ep_b0_1000", "localiser": "*fl2d1"},
     ),
     "ge": Habit(
-        "GE MEDICAL SYSTEMS", ("SIGNA Artist", "SIGNA Architect"), "DV26", "MRI PELVIS W/O", _SPLIT, 1, 15, False,
-        "FS", {
+        "GE MEDICAL SYSTEMS", ("SIGNA Artist", "SIGNA Architect"), "DV26", "MRI PELVIS W/O", _SPLIT, 1, 15,
+        False, "FS", {
             "localiser": ("3-Plane Loc", "LOC"), "t2_sagittal": ("Sag T2 FRFSE", "SAG T2"),
             "t2_axial": ("Ax T2 FRFSE", "AX T2 UTERUS", "Ax PELVIS"), "t1_axial": ("Ax T1 FSE", "AX T1"),
             "dwi_b0": ("Ax DWI b0", "AX DWI"), "dwi_b1000": ("Ax DWI b1000", "AX DWI"),
@@ -74,17 +76,19 @@ HABITS: dict[Vendor, Habit] = {
         },
     ),
     "philips": Habit(
-        "Philips Medical Systems", ("Ingenia 1.5T", "Ingenia Elition X"), "5.6.1", "IRM pelvienne", _SPLIT, 100, 12,
-        True, "FS", {
+        "Philips Medical Systems", ("Ingenia 1.5T", "Ingenia Elition X"), "5.6.1", "IRM pelvienne", _SPLIT,
+        100, 12, True, "FS", {
             "localiser": ("Survey", "SURVEY_3PL"), "t2_sagittal": ("T2W_TSE_SAG", "SAG T2 TSE"),
             "t2_axial": ("T2W_TSE_AX", "AX T2 TSE", "sT2 ax pelvis"), "t1_axial": ("T1W_TSE_AX", "T1 ax"),
-            "dwi_b0": ("DWI_b0", "DWI b0-1000"), "dwi_b1000": ("sDWI_b1000", "DWI b0-1000"), "adc": ("dADC", "dADC_map"),
+            "dwi_b0": ("DWI_b0", "DWI b0-1000"), "dwi_b1000": ("sDWI_b1000", "DWI b0-1000"),
+            "adc": ("dADC", "dADC_map"),
         },
         ["ORIGINAL", "PRIMARY", "M_SE", "M", "SE"], ["DERIVED", "PRIMARY", "ADC", "ADC", "UNSPECIFIED"],
         {"localiser": ["ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE"]},
     ),
     "canon": Habit(
-        "CANON_MEC", ("Vantage Orian", "Vantage Galan 3T"), "V6.0", "MR PELVIS", _JOINED, 1000, 15, False, "FS",
+        "CANON_MEC", ("Vantage Orian", "Vantage Galan 3T"), "V6.0", "MR PELVIS", _JOINED, 1000, 15, False,
+        "FS",
         {
             "localiser": ("Locator", "Locator 3plane"), "t2_sagittal": ("FSE2D T2 SAG", "T2 Sag"),
             "t2_axial": ("FSE2D T2 Ax", "T2 Ax"), "t1_axial": ("SE T1 Ax", "T1 FSE Ax"),

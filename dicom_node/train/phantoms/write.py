@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 from dicom_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, derived_uid
 from dicom_node.train.phantoms.cases import CaseSpec
@@ -105,7 +105,7 @@ def _file_meta(ds: Dataset) -> FileMetaDataset:
     meta.MediaStorageSOPClassUID = ds.SOPClassUID
     meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     return meta
 
@@ -240,7 +240,11 @@ def _write_truth(study: PhantomStudy, folder: Path) -> None:
     for name, sequence in study.sequences.items():
         _write_npz(
             folder / f"{name}.npz",
-            {"tumour": sequence.tumour_mask, "uterus": sequence.uterus_mask, "affines": np.stack(sequence.affines)},
+            {
+                "tumour": sequence.tumour_mask,
+                "uterus": sequence.uterus_mask,
+                "affines": np.stack(sequence.affines),
+            },
         )
 
 
@@ -252,4 +256,3 @@ def _write_npz(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
             np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             archive.writestr(entry, buffer.getvalue(), zipfile.ZIP_DEFLATED)
-
