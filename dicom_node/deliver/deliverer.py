@@ -45,6 +45,8 @@ class Deliverer:
         self._lanes = tuple(_Lane(self, name) for name in _destinations(config))
         self._watch = threading.Thread(target=self._look, name="deliver", daemon=True)
         self._stopping = threading.Event()
+        # destinations that could not be reached when last called; each one only by its own thread
+        self._unheard: set[str] = set()
 
     @property
     def lease_s(self) -> float:
@@ -118,6 +120,10 @@ class Deliverer:
             yield len(claimed)
             if (unreachable := self._deliver(destination, claimed)) is not None:
                 self._put_off(destination, unreachable)
+                self._unheard.add(destination)
+            elif destination in self._unheard:
+                self._unheard.discard(destination)
+                self._ledger.hasten(destination)
 
     def _put_off(self, destination: str, why: str) -> None:
         """The peer was just found unreachable: what else is due there waits, without another call."""

@@ -92,6 +92,15 @@ class Ledger:
         }
         self._end(delivery, "delivery.will_be_repeated", status, reason, values)
 
+    def hasten(self, destination: str) -> int:
+        """The destination answers again: what waits only because it did not is due now. Returns how many."""
+        waiting = and_(
+            deliveries.c.destination == destination, deliveries.c.state == State.SCHEDULED.value,
+            deliveries.c.status.is_(None), deliveries.c.not_before.is_not(None),
+        )  # fmt: skip
+        with writing(self._engine) as connection:
+            return connection.execute(update(deliveries).where(waiting).values(not_before=None)).rowcount
+
     def failed(self, delivery: Delivery, status: int | None, reason: str) -> None:
         """IN PROGRESS -> FAILED: the peer will not take it, or it was tried long enough. Raises LeaseLost."""
         values = {"state": State.FAILED.value, "finished_at": self._clock()}

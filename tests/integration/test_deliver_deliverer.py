@@ -131,6 +131,24 @@ def test_a_pacs_that_was_down_gets_all_when_it_is_up(bench: Any) -> None:
     assert ["COMPLETED"] * 4 == at.states()
 
 
+def test_a_pacs_that_answers_again_gets_at_once_what_waited_for_it(bench: Any) -> None:
+    """After a night down the pauses are long; a new result finds the PACS up, and the old ones follow."""
+    port = closed_port()
+    at = bench({"pacs": port})
+    at.schedule(RESULTS[:3], "pacs")
+    for _ in range(8):
+        at.deliverer.deliver_due()
+        at.clock.now = at.next_attempt()
+    at.deliverer.deliver_due()
+    assert at.next_attempt() - at.clock.now > timedelta(minutes=20)
+
+    with ScriptedScp(port=port) as scp:
+        at.schedule(RESULTS[3:], "pacs")
+        at.deliverer.deliver_due()
+        assert 4 == len(scp.arrived)
+    assert ["COMPLETED"] * 4 == at.states()
+
+
 def test_seven_days_down_lose_nothing(bench: Any) -> None:
     """An outage as long as give_up_after_days ends with everything delivered, in full and once."""
     port = closed_port()
