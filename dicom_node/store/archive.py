@@ -123,6 +123,11 @@ class Spool:
         """The first bytes, at most HEAD_BYTES."""
         return bytes(self._head)
 
+    @property
+    def path(self) -> Path:
+        """Where the bytes are until `commit`: for a reader that needs more than the head."""
+        return self._path
+
     def write(self, buffer: Buffer) -> None:
         """Append. Raises OutOfStorage when the disk is full or failing."""
         view = memoryview(buffer)

@@ -1,0 +1,71 @@
+"""Who may come in: the calling AE title and the address must belong to one listed peer.
+
+An AE title is a label and an address can be forged on a flat network; the two together keep
+strangers and mistakes out, not an attacker who owns the network.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from dicom_node import log
+from dicom_node.config import Peer
+
+
+class Rejection(Enum):
+    """A-ASSOCIATE-RJ as (result, source, reason), PS3.8 9.3.4."""
+
+    CALLING = (1, 1, 3)
+    """Permanent, service user: calling AE title not recognised. Also for a listed one from elsewhere."""
+    CALLED = (1, 1, 7)
+    """Permanent, service user: called AE title not recognised."""
+    FULL = (2, 3, 2)
+    """Transient, presentation: local limit exceeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The listed peers, with the addresses their hosts had when the node started."""
+
+    ae_title: str
+    listed: tuple[tuple[Peer, frozenset[str]], ...]
+
+    @staticmethod
+    def resolved(ae_title: str, peers: Sequence[Peer]) -> Peers:
+        return Peers(ae_title, tuple((peer, _addresses(peer)) for peer in peers if peer.may_send))
+
+    def admit(self, calling: str, called: str, address: str) -> Peer | Rejection:
+        """The peer that calls, or why it is rejected. AE titles count without padding."""
+        if called.strip() != self.ae_title:
+            return Rejection.CALLED
+        for peer, addresses in self.listed:
+            if calling.strip() == peer.ae_title and _plain(address) in addresses:
+                return peer
+            if calling.strip() == peer.ae_title and "loopback" in addresses and _is_loopback(address):
+                return peer
+        return Rejection.CALLING
+
+
+def _addresses(peer: Peer) -> frozenset[str]:
+    """All the host's addresses; "loopback" stands for every one of this machine's own."""
+    try:
+        found = {_plain(str(entry[4][0])) for entry in socket.getaddrinfo(peer.host, None)}
+    except OSError:
+        log.problem("peer.unknown_host", peer=peer.name)  # it cannot send until the node starts anew
+        return frozenset()
+    return frozenset(found | {"loopback"} if any(map(_is_loopback, found)) else found)
+
+
+def _plain(address: str) -> str:
+    """Without zone; an IPv4 address in IPv6 clothes as IPv4."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return str(mapped or parsed)
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(_plain(address)).is_loopback
