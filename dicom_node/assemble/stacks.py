@@ -89,6 +89,7 @@ def _images(members: Sequence[StoredInstance]) -> tuple[list[Image], list[str]]:
         ours, theirs = read_images(member)
         images += ours
         lost += theirs
+    images.sort(key=lambda image: (image.number, image.ref.sop_instance_uid, image.ref.frame))
     return images, lost
 
 
@@ -129,7 +130,7 @@ def _planar(part: _Part) -> list[Draft | Refusal]:
     groups: dict[_Kind, list[Image]] = defaultdict(list)
     for image in part.images:
         groups[_kind(image, part)].append(image)
-    ordered = sorted(groups.items(), key=lambda item: (item[0].b_value, str(item[0])))
+    ordered = sorted(groups.items(), key=lambda item: item[0].order)
     return [_stack(piece) for _, group in ordered for piece in _told_apart(part.of(group))]
 
 
@@ -141,6 +142,10 @@ class _Kind:
     times: tuple[float | None, ...]
     image_type: tuple[str, ...]
     words: tuple[str | None, ...]
+
+    @property
+    def order(self) -> tuple[float, list[float], str]:
+        return self.b_value, [time or 0.0 for time in self.times], str((self.image_type, self.words))
 
 
 def _kind(image: Image, part: _Part) -> _Kind:

@@ -46,10 +46,10 @@ def b_value(data_set: Dataset) -> float | None:
     return _named_b_value(data_set)
 
 
-def measured_b_range(data_set: Dataset) -> tuple[float, float] | None:
-    """(lowest, highest) b value the sequence measured, from Siemens' sequence name (`*ep_b50_800`)."""
+def measured_b_range(data_set: Dataset) -> list[float] | None:
+    """[lowest, highest] b value the sequence measured, from Siemens' sequence name (`*ep_b50_800`)."""
     found = _SEQUENCE_B.search(_sequence_name(data_set))
-    return (float(found[1]), float(found[2])) if found and found[2] else None
+    return [float(found[1]), float(found[2])] if found and found[2] else None
 
 
 def mosaic_images(data_set: Dataset) -> int | None:
