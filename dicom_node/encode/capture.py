@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import highdicom as hd
+import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from dicom_node.dicom.provenance import MANUFACTURER
@@ -15,22 +17,7 @@ from dicom_node.encode.words import CAUTION
 
 def secondary_capture(run: Run) -> ResultObject:
     """One RGB page. It bears words about the image but no identity, so it may leave with the pixels."""
-    pixels = draw(run.findings, run.study, title=run.title)
-    data_set = hd.sc.SCImage(
-        pixel_array=pixels,
-        photometric_interpretation="RGB",
-        bits_allocated=8,
-        coordinate_system="PATIENT",
-        # The page lies in no plane of the patient; General Image wants the attribute, empty (PS3.3 C.7.6.1).
-        patient_orientation=("L", "P"),
-        study_instance_uid=run.source.study_uid,
-        series_instance_uid="2.25.1",
-        series_number=1,
-        sop_instance_uid="2.25.1",
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        transfer_syntax_uid="1.2.840.10008.1.2.1",
-    )
+    data_set = capture_of(draw(run.findings, run.study, title=run.title), run.source.study_uid)
     data_set.PatientOrientation = None
     data_set.ConversionType = "WSD"
     data_set.BurnedInAnnotation = "YES"
@@ -41,6 +28,26 @@ def secondary_capture(run: Run) -> ResultObject:
     _refer(data_set, run)
     what = "not performed" if run.findings.verdict is None else f"summary {run.title}"
     return finish(data_set, run, ResultKind.SC, (), series_number=SERIES_NUMBERS[ResultKind.SC], what=what)
+
+
+def capture_of(pixels: npt.NDArray[np.uint8], study_uid: str) -> Dataset:
+    """The pixels as highdicom's Secondary Capture, without identity."""
+    captured: Dataset = hd.sc.SCImage(
+        pixel_array=pixels,
+        photometric_interpretation="RGB",
+        bits_allocated=8,
+        coordinate_system="PATIENT",
+        # highdicom wants one; the page lies in no plane of the patient, so it is emptied (PS3.3 C.7.6.1).
+        patient_orientation=("L", "P"),
+        study_instance_uid=study_uid,
+        series_instance_uid="2.25.1",
+        series_number=1,
+        sop_instance_uid="2.25.1",
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+    )
+    return captured
 
 
 def _refer(data_set: Dataset, run: Run) -> None:

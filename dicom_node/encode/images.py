@@ -194,9 +194,13 @@ def _decimal(value: float) -> str:
 
 def _refer(data_set: Dataset, stack: Stack) -> None:
     """Replace the stand-ins by the real instances and frames, everywhere they are referred to."""
-    for group in data_set.PerFrameFunctionalGroupsSequence:
-        for item in group.DerivationImageSequence[0].SourceImageSequence:
-            _point(item, stack.frames[int(item.ReferencedSOPInstanceUID.removeprefix("1.")) - 1])
+    items = {
+        id(item): item  # two segments on one slice share theirs
+        for group in data_set.PerFrameFunctionalGroupsSequence
+        for item in group.DerivationImageSequence[0].SourceImageSequence
+    }
+    for item in items.values():
+        _point(item, stack.frames[int(item.ReferencedSOPInstanceUID.removeprefix("1.")) - 1])
     data_set.SourceImageSequence = references(stack.frames)
     series = Dataset()
     series.SeriesInstanceUID = stack.series_uid

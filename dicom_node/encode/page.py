@@ -78,7 +78,7 @@ def _verdict(page: Canvas, verdict: Verdict) -> None:
     page.panel((_EDGE, 76, _EDGE + 12, 196), fill=colour, radius=6)
     number = words.percent(verdict.probability)
     page.text(COLUMNS - _EDGE - 28, 128, number, 60, colour, anchor="rm", bold=True)
-    label = f"probability of {plain(verdict.positive_class.meaning)}"
+    label = words.probability_of(verdict.positive_class)
     page.text(COLUMNS - _EDGE - 28, 176, c.shortened(label, 18, 420), 18, c.MUTED, anchor="rm")
     head = plain(verdict.diagnosis.meaning)
     size = next((size for size in (46, 40, 34, 28) if c.width(head, size) <= 740), 24)

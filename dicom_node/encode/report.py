@@ -122,7 +122,7 @@ def _class_probability(of: Code, probability: float) -> hd.sr.Measurement:
     measurement = hd.sr.Measurement(
         name=_PROBABILITY, value=_rounded(100.0 * probability), unit=_PERCENT
     )
-    return _meaning(measurement, f"Probability of {of.meaning}")
+    return _meaning(measurement, words.probability_of(of))
 
 
 def _score(score: Score) -> hd.sr.Measurement:

@@ -7,6 +7,8 @@ can be said, and where there is no verdict the objects say why.
 
 from __future__ import annotations
 
+import numpy as np
+
 from dicom_node.dicom import provenance
 from dicom_node.domain.findings import Findings
 from dicom_node.domain.job import ResultObject
@@ -17,9 +19,12 @@ from dicom_node.encode.source import read_source
 
 def warm_up() -> None:
     """Import what encoding needs, about a second; a worker does this before its first job."""
-    import dicom_node.encode.capture
     import dicom_node.encode.images
     import dicom_node.encode.report  # noqa: F401
+    from dicom_node.encode.capture import capture_of
+
+    with quiet_library():
+        capture_of(np.zeros((2, 2, 3), np.uint8), "2.25.1")  # reads highdicom's tables of the Standard
 
 
 def encode(
@@ -35,14 +40,14 @@ def encode(
     from dicom_node.encode.images import images
     from dicom_node.encode.report import structured_report
 
-    run = Run(
-        findings=findings,
-        study=study,
-        source=read_source(findings, study),
-        input_key=input_key,
-        pipeline=pipeline,
-        title=plain(title),
-        equipment=provenance.equipment(pipeline, pipeline_version, findings.algorithms),
-    )
     with quiet_library():
+        run = Run(
+            findings=findings,
+            study=study,
+            source=read_source(findings, study),
+            input_key=input_key,
+            pipeline=pipeline,
+            title=plain(title),
+            equipment=provenance.equipment(pipeline, pipeline_version, findings.algorithms),
+        )
         return (structured_report(run), secondary_capture(run), *images(run))

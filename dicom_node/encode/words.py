@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Algorithm, Certainty, Findings, NotPerformed, SequenceScore, Verdict
 from dicom_node.encode.document import plain
 
 CAUTION = "AI - research use only - not for diagnostic use"
 UNVERIFIED = "Unverified: made by software; no person has reviewed or confirmed it."
-_CERTAINTY = {
-    Certainty.POSITIVE: "positive: at or above the operating point",
-    Certainty.NEGATIVE: "negative: below the operating point",
-    Certainty.INDETERMINATE: "indeterminate: between the two limits, so no class is named",
-}
 
 
 def not_performed(reason: NotPerformed) -> str:
@@ -35,8 +31,19 @@ def statement(verdict: Verdict) -> str:
 
 
 def probability(verdict: Verdict) -> str:
-    positive = plain(verdict.positive_class.meaning)
-    return f"Probability of {positive}: {percent(verdict.probability)} ({_CERTAINTY[verdict.certainty]})."
+    low, high = percent(verdict.operating_point.low), percent(verdict.operating_point.high)
+    why = {
+        Certainty.POSITIVE: f"positive: at or above {high}",
+        Certainty.NEGATIVE: f"negative: below {low}",
+        Certainty.INDETERMINATE: f"indeterminate: from {low} and below {high}, so no class is named",
+    }[verdict.certainty]
+    return f"{probability_of(verdict.positive_class)}: {percent(verdict.probability)} ({why})."
+
+
+def probability_of(of: Code) -> str:
+    """`Probability of sarcoma of uterus`; an abbreviation keeps its capitals."""
+    name = plain(of.meaning)
+    return f"Probability of {name if name[1:2].isupper() else name[:1].lower() + name[1:]}"
 
 
 def operating_point(verdict: Verdict) -> str:

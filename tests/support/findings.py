@@ -53,7 +53,12 @@ MODELS = (
     ),
 )  # fmt: skip
 POINT = OperatingPoint(
-    0.5, 0.4, 0.6, "Chosen for balanced accuracy on 53 calibration phantoms", (0.9, 0.7, 0.97), (0.88, 0.8, 0.94)
+    0.5,
+    0.4,
+    0.6,
+    "Chosen for balanced accuracy on 53 calibration phantoms",
+    (0.9, 0.7, 0.97),
+    (0.88, 0.8, 0.94),
 )
 
 
@@ -80,7 +85,9 @@ _COSINES = {
 }
 
 
-def pelvis(folder: Path, series: Sequence[SeriesMade] = PELVIS, *, name: str = CANARY, **attributes: object) -> Study:
+def pelvis(
+    folder: Path, series: Sequence[SeriesMade] = PELVIS, *, name: str = CANARY, **attributes: object
+) -> Study:
     """A classic single-frame study; `attributes` are set on every instance (`None` deletes)."""
     folder.mkdir(parents=True, exist_ok=True)
     stacks, instances = [], []
@@ -111,7 +118,9 @@ def enhanced(folder: Path, *, slices: int = 6, b_values: Sequence[float] = (0.0,
     stacks = []
     for which, b_value in enumerate(b_values):
         frames = [
-            _frame(data_set, path, place * len(b_values) + which + 1, _position(made, place), multiframe=True)
+            _frame(
+                data_set, path, place * len(b_values) + which + 1, _position(made, place), multiframe=True
+            )
             for place in range(slices)
         ]
         own = SeriesMade(7, Contrast.DWI, Plane.AXIAL, slices, 40, 40, b_value)
@@ -133,7 +142,14 @@ def folder_study(paths: Iterable[Path]) -> Study:
     return _study([_real_stack(planes) for planes in by_series.values()], instances)
 
 
-def found(study: Study, *, probability: float = 0.87, warnings: tuple[str, ...] = (), kept: int = 4) -> Findings:
+def lone(path: Path) -> Study:
+    """One real file of any kind, as a study in which nothing could be read as a stack."""
+    return _study([], [_stored(pydicom.dcmread(path, stop_before_pixels=True), path)])
+
+
+def found(
+    study: Study, *, probability: float = 0.87, warnings: tuple[str, ...] = (), kept: int = 4
+) -> Findings:
     """A full set of findings on every stack of a study: verdict, slices, one region and map per stack."""
     certainty = POINT.certainty(probability)
     diagnosis = {Certainty.POSITIVE: SARCOMA, Certainty.NEGATIVE: LEIOMYOMA}.get(certainty, INDETERMINATE)
@@ -210,14 +226,17 @@ def _study(stacks: Sequence[Stack], instances: Sequence[StoredInstance]) -> Stud
 def _stack(made: SeriesMade, frames: Sequence[FrameRef], *, series_uid: UID) -> Stack:
     row, column, _ = _COSINES[made.plane]
     return Stack(
-        series_uid=series_uid, study_uid=_STUDY, frame_of_reference_uid=derived_uid("test", "frame of reference"),
-        series_number=made.number, contrast=made.contrast, plane=made.plane, frames=tuple(frames),
-        rows=made.rows, columns=made.columns, row_cosine=row, column_cosine=column, spacing_mm=(5.0, 2.0, 2.0),
+        series_uid=series_uid, study_uid=_STUDY, series_number=made.number,
+        frame_of_reference_uid=derived_uid("test", "frame of reference"),
+        contrast=made.contrast, plane=made.plane, frames=tuple(frames), rows=made.rows, columns=made.columns,
+        row_cosine=row, column_cosine=column, spacing_mm=(5.0, 2.0, 2.0),
         reasons=("made so",), b_value=made.b_value,
     )  # fmt: skip
 
 
-def _real_stack(planes: list[tuple[pydicom.Dataset, FrameRef, tuple[float, ...], tuple[float, ...]]]) -> Stack:
+def _real_stack(
+    planes: list[tuple[pydicom.Dataset, FrameRef, tuple[float, ...], tuple[float, ...]]],
+) -> Stack:
     data_set, _, orientation, spacing = planes[0]
     row, column = orientation[:3], orientation[3:]
     normal = np.cross(row, column)
@@ -228,14 +247,17 @@ def _real_stack(planes: list[tuple[pydicom.Dataset, FrameRef, tuple[float, ...],
     plane = (Plane.SAGITTAL, Plane.CORONAL, Plane.AXIAL)[int(np.argmax(np.abs(normal)))]
     return Stack(
         series_uid=UID(data_set.SeriesInstanceUID), study_uid=UID(data_set.StudyInstanceUID),
-        frame_of_reference_uid=UID(data_set.FrameOfReferenceUID), series_number=int(data_set.SeriesNumber or 0),
+        frame_of_reference_uid=UID(data_set.FrameOfReferenceUID),
+        series_number=int(data_set.SeriesNumber or 0),
         contrast=Contrast.T2, plane=plane, frames=tuple(at[place] for place in places),
         rows=int(data_set.Rows), columns=int(data_set.Columns), row_cosine=row, column_cosine=column,
         spacing_mm=(between, *spacing), reasons=("read so",),
     )  # fmt: skip
 
 
-def _planes(data_set: pydicom.Dataset) -> list[tuple[int, tuple[float, ...], tuple[float, ...], tuple[float, ...]]]:
+def _planes(
+    data_set: pydicom.Dataset,
+) -> list[tuple[int, tuple[float, ...], tuple[float, ...], tuple[float, ...]]]:
     if "NumberOfFrames" not in data_set:
         return [(1, _floats(data_set.ImagePositionPatient), _floats(data_set.ImageOrientationPatient),
                  _floats(data_set.PixelSpacing))]  # fmt: skip
@@ -244,7 +266,9 @@ def _planes(data_set: pydicom.Dataset) -> list[tuple[int, tuple[float, ...], tup
         orientation = (frame if "PlaneOrientationSequence" in frame else shared).PlaneOrientationSequence[0]
         measures = (frame if "PixelMeasuresSequence" in frame else shared).PixelMeasuresSequence[0]
         position = _floats(frame.PlanePositionSequence[0].ImagePositionPatient)
-        planes.append((number, position, _floats(orientation.ImageOrientationPatient), _floats(measures.PixelSpacing)))
+        planes.append(
+            (number, position, _floats(orientation.ImageOrientationPatient), _floats(measures.PixelSpacing))
+        )
     return planes
 
 
@@ -255,8 +279,9 @@ def _floats(values: Iterable[object]) -> tuple[float, ...]:
 def _stored(data_set: pydicom.Dataset, path: Path) -> StoredInstance:
     return StoredInstance(
         sop_instance_uid=UID(data_set.SOPInstanceUID), sop_class_uid=UID(data_set.SOPClassUID),
-        transfer_syntax_uid=UID(data_set.file_meta.TransferSyntaxUID), study_uid=UID(data_set.StudyInstanceUID),
-        series_uid=UID(data_set.SeriesInstanceUID), digest=_digest(path), size_bytes=path.stat().st_size, path=path,
+        transfer_syntax_uid=UID(data_set.file_meta.TransferSyntaxUID),
+        study_uid=UID(data_set.StudyInstanceUID), series_uid=UID(data_set.SeriesInstanceUID),
+        digest=_digest(path), size_bytes=path.stat().st_size, path=path,
     )  # fmt: skip
 
 
@@ -264,10 +289,18 @@ def _digest(path: Path) -> Digest:
     return Digest(hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _frame(data_set: Dataset, path: Path, number: int, position: Iterable[float], *, multiframe: bool) -> FrameRef:
+def _frame(
+    data_set: Dataset, path: Path, number: int, position: Iterable[float], *, multiframe: bool
+) -> FrameRef:
     x, y, z = position
     return FrameRef(
-        UID(data_set.SOPClassUID), UID(data_set.SOPInstanceUID), number, path, Digest("0" * 64), (x, y, z), multiframe
+        UID(data_set.SOPClassUID),
+        UID(data_set.SOPInstanceUID),
+        number,
+        path,
+        Digest("0" * 64),
+        (x, y, z),
+        multiframe,
     )
 
 
@@ -288,7 +321,10 @@ def _common(made: SeriesMade, name: str, sop_class: str, instance: UID) -> Datas
     data_set.file_meta = meta
     data_set.SpecificCharacterSet = "ISO_IR 100"
     data_set.SOPClassUID, data_set.SOPInstanceUID = sop_class, instance
-    data_set.StudyInstanceUID, data_set.SeriesInstanceUID = _STUDY, derived_uid("test", "series", made.number)
+    data_set.StudyInstanceUID, data_set.SeriesInstanceUID = (
+        _STUDY,
+        derived_uid("test", "series", made.number),
+    )
     data_set.FrameOfReferenceUID = derived_uid("test", "frame of reference")
     data_set.PositionReferenceIndicator = ""
     data_set.PatientName, data_set.PatientID = name, "CANARY-ID"
@@ -304,7 +340,12 @@ def _common(made: SeriesMade, name: str, sop_class: str, instance: UID) -> Datas
     data_set.BodyPartExamined, data_set.PatientPosition = "PELVIS", "HFS"
     data_set.Rows, data_set.Columns, data_set.SamplesPerPixel = made.rows, made.columns, 1
     data_set.PhotometricInterpretation = "MONOCHROME2"
-    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = 16, 12, 11, 0
+    data_set.BitsAllocated, data_set.BitsStored, data_set.HighBit, data_set.PixelRepresentation = (
+        16,
+        12,
+        11,
+        0,
+    )
     return data_set
 
 
@@ -317,7 +358,10 @@ def _classic(made: SeriesMade, place: int, name: str) -> Dataset:
     data_set.EchoTime, data_set.RepetitionTime, data_set.EchoTrainLength = 100, 4000, 1
     data_set.SliceThickness, data_set.SpacingBetweenSlices, data_set.PixelSpacing = 4, 5, [2, 2]
     row, column, _ = _COSINES[made.plane]
-    data_set.ImageOrientationPatient, data_set.ImagePositionPatient = [*row, *column], [*_position(made, place)]
+    data_set.ImageOrientationPatient, data_set.ImagePositionPatient = (
+        [*row, *column],
+        [*_position(made, place)],
+    )
     data_set.PixelData = np.zeros((made.rows, made.columns), "<u2").tobytes()
     return data_set
 

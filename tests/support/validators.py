@@ -1,0 +1,47 @@
+"""Programs by others that judge DICOM objects: dicom3tools, PixelMed, DCMTK. Skipped aloud where absent."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_PIXELMED = Path("/usr/share/java/pixelmed.jar")
+_JAXP = [f"-Djdk.xml.{limit}=0" for limit in ("xpathExprOpLimit", "xpathExprGrpLimit", "xpathTotalOpLimit")]
+"""Since Java 17 the limits on XPath stop PixelMed's own style sheets."""
+
+
+def dciodvfy_errors(path: Path) -> list[str]:
+    """What dicom3tools' dciodvfy calls an error against PS3.3."""
+    _require("dciodvfy", "dicom3tools")
+    done = subprocess.run(
+        ["dciodvfy", "-new", path], capture_output=True, text=True, timeout=60, check=False
+    )
+    lines = (done.stdout + done.stderr).splitlines()
+    return [line for line in lines if line.startswith(("Error", "Abort"))]
+
+
+def pixelmed_errors(path: Path) -> list[str]:
+    """What PixelMed's DicomSRValidator calls an error against PS3.16; the AI Results profile's own gate."""
+    _require("java", "default-jre-headless")
+    if not _PIXELMED.is_file():
+        pytest.skip("no PixelMed: install libpixelmed-java")
+    command = ["java", *_JAXP, "-Xss16m", "-cp", _PIXELMED, "com.pixelmed.validate.DicomSRValidator", path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert "IOD" in done.stdout + done.stderr, "PixelMed did not get to look at the object"
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+
+def dsrdump(path: Path) -> str:
+    """The report as DCMTK's dsrdump prints it, values in full."""
+    _require("dsrdump", "dcmtk")
+    done = subprocess.run(["dsrdump", "+Pl", path], capture_output=True, text=True, timeout=60, check=False)
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def _require(program: str, package: str) -> None:
+    if shutil.which(program) is None:
+        pytest.skip(f"no {program}: install {package}")
