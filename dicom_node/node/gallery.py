@@ -244,7 +244,7 @@ def _strip(
     values = np.concatenate([picture.pixels.ravel()[::7] for picture in pictures])
     low, high = (float(value) for value in np.percentile(values, WINDOW))
     names = [f"{number}-{picture.number:03d}" for picture in pictures]
-    with ThreadPoolExecutor() as pool:  # compressing is most of the work, and Pillow lets go of the lock for it
+    with ThreadPoolExecutor() as pool:  # compressing, most of the work, needs no lock
         slices = list(pool.map(lambda p, name: _save(p, name, low, high, folder), pictures, names))
     peaks = [item.peak if item.peak is not None else -1.0 for item in slices]
     where = pictures[0].where
@@ -292,7 +292,7 @@ def source_pixels(data_set: Dataset, frame: int) -> npt.NDArray[np.float32]:
 
 
 def _save(picture: _Picture, name: str, low: float, high: float, folder: Path) -> Slice:
-    """The layers at the source's own matrix, which the browser stretches; the composed one at display size."""
+    """Layers on the source matrix, which the browser stretches; the composed one at display size."""
     size = shown_size(picture.where)
     base = Image.fromarray(windowed(picture.pixels, low, high))
     overlays: dict[str, Image.Image] = {}

@@ -31,7 +31,7 @@ WRITTEN_BY = "# Written by `dicom-node"
 """How a configuration begins that a run may overwrite."""
 _LOOK_S = 0.05
 _ENDS_WITHIN_S = 20.0
-_KEPT_OVERRIDES = "DICOM_NODE_INFER__"
+_KEPT_OVERRIDES = ("DICOM_NODE_INFER__", "DICOM_NODE_NODE__MODELS_DIR", "DICOM_NODE_NODE__PIPELINES_DIR")
 
 
 @dataclass(frozen=True, slots=True)
