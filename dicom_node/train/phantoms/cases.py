@@ -18,6 +18,9 @@ Label = Literal["sarcoma", "leiomyoma"]
 Vendor = Literal["siemens", "ge", "philips", "canon"]
 VENDORS: tuple[Vendor, ...] = ("siemens", "ge", "philips", "canon")
 
+SEQUENCES = ("t2_axial", "t2_sagittal", "t1_axial", "dwi_b0", "dwi_b1000", "adc", "localiser")
+"""The contrasts every case is rendered in."""
+
 DIFFICULTY = 0.5
 """Share of sarcomas and leiomyomas drawn from what both may look like; see `tumours.py`."""
 

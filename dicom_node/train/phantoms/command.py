@@ -10,9 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dicom_node.train.phantoms.cases import DIFFICULTY, VENDORS, CaseSpec, case_specs, cohort
-from dicom_node.train.phantoms.generate import SEQUENCES, render
-from dicom_node.train.phantoms.write import study_uid, write_study
+from dicom_node.train.phantoms.cases import (
+    DIFFICULTY,
+    SEQUENCES,
+    VENDORS,
+    CaseSpec,
+    case_specs,
+    cohort,
+)
 
 LOCALISER_SLICES = 15
 """Five in each plane, whatever `--slices` says."""
@@ -48,6 +53,9 @@ def phantom(
     Nobody was scanned for these: anatomy, tissue and tumours come from a seed and from
     published ranges. Names begin with PHANTOM^.
     """
+    from dicom_node.train.phantoms.generate import render  # scipy: only when something is rendered
+    from dicom_node.train.phantoms.write import study_uid, write_study
+
     _check_choices(cohort_name, label, vendor)
     console = Console()
     for spec in _chosen(cohort_name, count, label, seed, vendor, difficulty):
