@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from dicom_node.errors import DicomNodeError
+
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
 """(left, top, right, bottom), pixels."""
@@ -39,7 +41,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
     """Pillow's bundled typeface at `size` pixels."""
     bundled = ImageFont.load_default(size=size)
     if not isinstance(bundled, ImageFont.FreeTypeFont):
-        raise RuntimeError("Pillow was built without FreeType")
+        raise DicomNodeError("Pillow was built without FreeType, so no page can be drawn")
     return bundled.font_variant(layout_engine=ImageFont.Layout.BASIC)
 
 
