@@ -28,17 +28,22 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the image copies."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of what the image copies, unpacked as pip unpacks it."""
     pytest.importorskip("hatchling", reason="the build backend is not installed: pip install -e '.[dev]'")
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "src"
-    source.mkdir()
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(ROOT / name, source / name)
     pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source)
     (wheel,) = folder.glob("*.whl")
     pip("install", "--no-deps", "--target", folder / "site", wheel)
@@ -63,9 +68,9 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder", ["dicom_node", "pipelines", "models"])
-def test_the_wheel_holds_every_file(installed: Path, folder: str) -> None:
+def test_the_wheel_holds_every_file(source: Path, installed: Path, folder: str) -> None:
     """Code, migrations, templates, pipelines, weights and cards arrive byte for byte."""
-    assert digests(installed / folder) == digests(ROOT / folder)
+    assert digests(installed / folder) == digests(source / folder)
 
 
 def test_the_wheel_holds_nothing_else(installed: Path) -> None:
