@@ -35,7 +35,7 @@ def test_a_study_sent_twice_has_its_results_in_the_pacs_once(
 
     first = storescu(prostatex, node.port)
     assert (0, len(images)) == (first.code, len(first.acknowledged)), first.output
-    wait_until(node.idle, RESULTS_WITHIN_S, f"results delivered; the log ends\n{node.log_tail()}")
+    wait_until(node.idle, RESULTS_WITHIN_S, lambda: f"results delivered; the log ends\n{node.log_tail()}")
     delivered = results_in(pacs)
     assert {SR: 1, SEG: 1, PM: 1, SC: 1} == Counter(delivered.values()), node.log_tail()
     assert 1 == len(pacs.studies())

@@ -21,12 +21,12 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def wait_until(true: Callable[[], bool], within_s: float, what: str) -> None:
-    """Poll until `true()`; fails the test with `what` after `within_s`."""
+def wait_until(true: Callable[[], bool], within_s: float, what: str | Callable[[], str]) -> None:
+    """Poll until `true()`; fails the test with `what` (asked for then) after `within_s`."""
     ends = time.monotonic() + within_s
     while not true():
         if time.monotonic() > ends:
-            raise AssertionError(f"not within {within_s:g} s: {what}")
+            raise AssertionError(f"not within {within_s:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
 
 
