@@ -75,11 +75,11 @@ def planned_jobs(node: Node, study: Study, at: int, route: Route) -> list[Planne
     jobs = []
     for subject_uid, subject in subjects(pipeline, study):
         planned = plan(pipeline, subject, route.intended_use)
-        key = input_key(planned, subject, route.intended_use, node.digests(pipeline))
+        key = input_key(planned, subject, route.intended_use, node.digests(pipeline), subject_uid)
         jobs.append(
             PlannedJob(
                 subject_uid=subject_uid, level=pipeline.level, pipeline=pipeline.name,
-                version=pipeline.version, route=at, input_key=key, plan=describe(planned),
+                version=pipeline.version, route=at, input_key=key, plan=describe(planned, subject),
             )
         )  # fmt: skip
     return jobs

@@ -43,7 +43,7 @@ def run_files(config: Config, name: str, path: Path, out: Path, intended_use: st
         else "",
         "probability": verdict.probability if verdict else None,
         "warnings": list(verdict.warnings) if verdict else [],
-        "plan": describe(work.plan),
+        "plan": describe(work.plan, work.study),
         "results": files,
         "not DICOM": skipped,
         "seconds": work.seconds,

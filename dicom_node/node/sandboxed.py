@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import resource
@@ -46,7 +47,9 @@ def _own_stdout() -> IO[str]:
 
 
 def load(config: Config, names: list[str]) -> dict[str, Pipeline]:
-    """Instantiate the named pipelines, their models loaded."""
+    """Instantiate the named pipelines, their models loaded, and all that a job needs imported."""
+    importlib.import_module("dicom_node.encode.results")
+    importlib.import_module("dicom_node.node.flow")
     from dicom_node.infer.registry import pipelines
     from dicom_node.infer.runtime import Runtime, choose_device, use
 

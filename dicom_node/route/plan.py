@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dicom_node.domain.identity import UID
 from dicom_node.domain.pipeline import Choice, Pipeline, Plan
 from dicom_node.domain.series import Stack, Study
 from dicom_node.route.choose import choose
@@ -25,8 +26,12 @@ def plan(pipeline: type[Pipeline], study: Study, intended_use: str) -> Plan:
     return Plan(pipeline.name, pipeline.version, choices, warnings, not_performed)
 
 
-def input_key(planned: Plan, study: Study, policy: str, model_digests: Mapping[str, str]) -> str:
+def input_key(
+    planned: Plan, study: Study, policy: str, model_digests: Mapping[str, str], subject_uid: UID | None = None
+) -> str:
     """64 hexadecimal digits: sha256 of what the result depends on.
+
+    `subject_uid` is the series for a pipeline that takes one series at a time, else the study.
 
     The chosen frames by their files' digests, whom they are of, what was said in referral and
     reports, the pipeline, its models, and the policy; not the study's revision, nor images
@@ -34,7 +39,7 @@ def input_key(planned: Plan, study: Study, policy: str, model_digests: Mapping[s
     """
     refusal = planned.not_performed
     decides = {
-        "subject": _subject(study),
+        "subject": [study.uid, subject_uid or study.uid],
         "pipeline": [planned.pipeline, planned.version],
         "policy": policy,
         "models": dict(model_digests),
@@ -45,12 +50,6 @@ def input_key(planned: Plan, study: Study, policy: str, model_digests: Mapping[s
         "inputs": {choice.need.name: _input(choice.stack) for choice in planned.choices},
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
-
-
-def _subject(study: Study) -> list[str]:
-    """The study; and the series where there is only one, as for a pipeline that takes a series at a time."""
-    series = {instance.series_uid for instance in study.instances}
-    return [study.uid, *(series if len(series) == 1 else ())]
 
 
 def _input(stack: Stack | None) -> list[list[object]]:

@@ -27,7 +27,7 @@ ALL = ("answers", "declines", "dies", "hangs", "quotes", "swells")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     return Config(
         node=Node(data_dir=tmp_path_factory.mktemp("data"), pipelines_dir=TOYS),
-        infer=Infer(job_time_limit_s=3.0, memory_limit_mb=1500, threads=1),
+        infer=Infer(job_time_limit_s=8.0, memory_limit_mb=1500, threads=1),
     )
 
 
@@ -70,7 +70,7 @@ def test_an_order_is_answered_with_result_files_and_progress(sandbox: Sandbox, t
 @pytest.mark.parametrize(
     ("pipeline", "error", "sentence"),
     [
-        ("hangs", JobTimeout, "the job ran past 3 s and was stopped"),
+        ("hangs", JobTimeout, "the job ran past 8 s and was stopped"),
         ("dies", WorkerDied, "the process that ran the job ended with code 139"),
         ("swells", OutOfMemory, "the limit is 1500 MB"),
         ("declines", PipelineError, "the toy declines this study"),
@@ -125,7 +125,8 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from dicom_node.config import Config, Node;"
         "from dicom_node.node.sandbox import Sandbox;"
-        f"s = Sandbox(Config(node=Node(data_dir=Path({str(tmp_path)!r}), pipelines_dir=Path({str(TOYS)!r}))), ('hangs',));"
+        f"node = Node(data_dir=Path({str(tmp_path)!r}), pipelines_dir=Path({str(TOYS)!r}));"
+        "s = Sandbox(Config(node=node), ('hangs',));"
         "s.start(); print(s.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

@@ -10,6 +10,7 @@ from dicom_node.pipeline import (
     Case,
     Certainty,
     Code,
+    Contrast,
     Findings,
     IntendedUse,
     Level,
@@ -38,13 +39,15 @@ class Answers(_Toy):
 
     name: ClassVar[str] = "answers"
     title: ClassVar[str] = "Toy that answers"
+    needs: ClassVar[tuple[Need, ...]] = (Need("t2", Contrast.T2, min_slices=2),)
 
     def run(self, case: Case) -> Findings:
         case.progress(0.5, "thinking")
         point = OperatingPoint(threshold=0.5, low=0.4, high=0.6, chosen_on="nothing; a toy")
         verdict = Verdict(
             finding=NEOPLASM, site=UTERUS, diagnosis=SARCOMA, certainty=Certainty.POSITIVE, probability=0.75,
-            positive_class=SARCOMA, negative_class=LEIOMYOMA, operating_point=point, statement="Sarcoma, says a toy.",
+            positive_class=SARCOMA, negative_class=LEIOMYOMA, operating_point=point,
+            statement="Sarcoma, says a toy.",
         )  # fmt: skip
         return Findings(algorithms=(), verdict=verdict, seconds={"forward": 0.0})
 
