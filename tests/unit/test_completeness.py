@@ -1,0 +1,116 @@
+"""A study is complete when its needs are shown to be met; quiet is the last resort."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_node.assemble.completeness import Judgement, judge
+from dicom_node.assemble.study import read_study
+from dicom_node.config import Receive
+from dicom_node.domain.pipeline import Need
+from dicom_node.domain.series import Contrast, Plane
+from support import mr
+from support.stored import stored
+
+NEEDS = (
+    Need("t2_axial", Contrast.T2, Plane.AXIAL, required=True),
+    Need("dwi", Contrast.DWI, b_value=(500.0, 1500.0)),
+    Need("adc", Contrast.ADC),
+)
+RECEIVE = Receive(settle_s=3.0, stable_after_s=30.0)
+
+
+def judged(
+    instances: Iterable[Dataset], folder: Path, quiet_s: float = 3.0,
+    needs: tuple[tuple[Need, ...], ...] = (NEEDS,),
+) -> Judgement:  # fmt: skip
+    members = stored(instances, folder / "files")
+    study = read_study(members[0].study_uid, 0, members)
+    return judge(study, members, needs, quiet_s, RECEIVE)
+
+
+def test_a_whole_study_is_complete_once_it_settled(tmp_path: Path) -> None:
+    """Even a study seen to be whole may have its last slices on the way."""
+    settling = judged(mr.uterine_study(), tmp_path / "a", quiet_s=2.9)
+    settled = judged(mr.uterine_study(), tmp_path / "b", quiet_s=3.0)
+
+    assert Judgement(False, "seen to be complete; settling for 3 s") == settling
+    assert Judgement(True, "every series is whole and every need is met; quiet for 3 s") == settled
+
+
+def without(keep: int, series: int) -> list[Dataset]:
+    """The study whose given series has only its first `keep` images yet."""
+    study = mr.uterine_study()
+    late = [ds for ds in study if ds.SeriesNumber == series][keep:]
+    return [ds for ds in study if ds not in late]
+
+
+def announced(count: int) -> list[Dataset]:
+    return [
+        *mr.uterine_study(),
+        *mr.mr_series(mr.T1, 10, SeriesNumber=9, ImagesInAcquisition=count, AcquisitionNumber=1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("instances", "doubt"),
+    [
+        (without(0, 6), "no stack yet for ADC"),
+        (without(9, 5), "no stack yet for DWI b500-1500"),
+        (without(13, 5), "series 5: its stacks have 5 to 8 slices"),
+        ([ds for ds in mr.uterine_study() if (ds.SeriesNumber, ds.InstanceNumber) != (3, 5)],
+         "no stack yet for T2 axial"),
+        ([ds for ds in mr.uterine_study() if (ds.SeriesNumber, ds.InstanceNumber) != (4, 5)],
+         "series 4, T1 axial: 1 slice is missing between image 4 at -28.0 mm and image 6 at -20.0 mm along "
+         "the slice normal (8.0 mm where the slices are 4.0 mm apart)"),
+        ([ds for ds in mr.uterine_study() if (ds.SeriesNumber, ds.InstanceNumber) != (4, 1)],
+         "series 4: instance numbers 1 are absent"),
+        (announced(12), "series 9: 10 of 12 announced images are here"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_makes_it_wait(tmp_path: Path, instances: list[Dataset], doubt: str) -> None:
+    """Needs, gaps, numbers, announced counts, uneven b values: each keeps the study open."""
+    assert Judgement(False, doubt) == judged(instances, tmp_path, quiet_s=29.0)
+
+
+def test_as_many_images_as_announced_are_enough(tmp_path: Path) -> None:
+    assert judged(announced(10), tmp_path).complete
+
+
+def test_quiet_completes_it_as_the_last_resort_and_says_so(tmp_path: Path) -> None:
+    judgement = judged(without(0, 6), tmp_path, quiet_s=30.0)
+
+    because = "no image came for 30 s, the last resort, since: no stack yet for ADC"
+    assert Judgement(True, because) == judgement
+
+
+def test_one_satisfied_pipeline_is_enough(tmp_path: Path) -> None:
+    """Another one may ask for what this patient was never scanned with."""
+    other = (Need("flair", Contrast.FLAIR, required=True),)
+
+    assert judged(mr.uterine_study(), tmp_path, needs=(other, NEEDS)).complete
+
+
+def test_without_a_routed_pipeline_only_quiet_completes(tmp_path: Path) -> None:
+    waiting = judged(mr.uterine_study(), tmp_path, needs=())
+
+    assert Judgement(False, "no pipeline with declared needs is routed to it") == waiting
+
+
+def test_enhanced_objects_need_no_instance_numbers(tmp_path: Path) -> None:
+    objects = [
+        mr.enhanced_mr(mr.T2, 8, SeriesNumber=1, InstanceNumber=7),
+        mr.enhanced_mr(mr.DWI, 8, SeriesNumber=2, b_values=(0.0, 800.0)),
+        mr.enhanced_mr(mr.ADC, 8, SeriesNumber=3),
+    ]
+
+    assert judged(objects, tmp_path).complete
+
+
+def test_the_sentence_holds_no_free_text(tmp_path: Path) -> None:
+    """It goes into the history and the log."""
+    assert "CANARY" not in judged(without(5, 3), tmp_path).because
