@@ -23,6 +23,8 @@ from dicom_node.train.phantoms.signals import FAT_ADC, adc_map, diffusion, spin_
 
 Array = npt.NDArray[np.float32]
 _STREAMS = {"t2_axial": 11, "t2_sagittal": 12, "t1_axial": 13, "dwi": 14, "localiser": 15}
+FINEST = 288
+"""Rows and columns measured by the finest scan; more are interpolated."""
 _FAT_LEFT = 0.06  # share of the fat signal that suppression leaves in DWI
 
 
@@ -36,12 +38,15 @@ class Acquired:
 
 
 def scan_spin_echo(spec: CaseSpec, painted: Painted, plan: Protocol, name: str) -> Acquired:
-    """T2- or T1-weighted (turbo) spin echo of what was painted on that scan's grid."""
+    """T2- or T1-weighted (turbo) spin echo of what was painted on `acquired_grid` of that scan."""
     scan = plan.scans[name]
     rng = np.random.default_rng([spec.seed, _STREAMS[name]])
+    coarse = replace(scan, grid=acquired_grid(scan))
     signal = painted.averaged(_echo(painted, scan))
-    image = acquire(rng, signal * coil(rng, scan.grid, spec.field_strength_t), scan)
-    return _acquired(spec, scan, painted, _stored(rng, image, plan.style.scale), {})
+    n = scan.grid.shape[1]
+    image = zoomed(acquire(rng, signal * coil(rng, coarse.grid, spec.field_strength_t), coarse), n)
+    masks = replace(painted, tumour=_nearest(painted.tumour, n), uterus=_nearest(painted.uterus, n))
+    return _acquired(spec, scan, masks, _stored(rng, image, plan.style.scale), {})
 
 
 def scan_diffusion(spec: CaseSpec, anatomy: Anatomy, plan: Protocol) -> dict[str, Acquired]:
@@ -175,6 +180,11 @@ def zoomed(image: Array, n: int) -> Array:
 def _nearest(mask: npt.NDArray[np.uint8], n: int) -> npt.NDArray[np.uint8]:
     at = np.clip(np.floor((np.arange(n) + 0.5) * mask.shape[1] / n).astype(int), 0, mask.shape[1] - 1)
     return mask[:, at][:, :, at]
+
+
+def acquired_grid(scan: Scan) -> Grid:
+    """Where a spin echo is painted: no finer than a scanner measures it, however it is stored."""
+    return _resampled(scan.grid, min(scan.grid.shape[1], FINEST))
 
 
 def _resampled(grid: Grid, n: int) -> Grid:

@@ -13,13 +13,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from dicom_node.train.phantoms.acquisition import Acquired, localiser, scan_diffusion, scan_spin_echo
+from dicom_node.train.phantoms.acquisition import (
+    Acquired,
+    acquired_grid,
+    localiser,
+    scan_diffusion,
+    scan_spin_echo,
+)
 from dicom_node.train.phantoms.anatomy import Anatomy, build
+from dicom_node.train.phantoms.cases import SEQUENCES as SEQUENCES
 from dicom_node.train.phantoms.cases import CaseSpec
 from dicom_node.train.phantoms.paint import paint
 from dicom_node.train.phantoms.protocols import Protocol, protocol
 
-SEQUENCES = ("t2_axial", "t2_sagittal", "t1_axial", "dwi_b0", "dwi_b1000", "adc", "localiser")
 TRAINING = ("t2_axial", "t2_sagittal", "t1_axial", "dwi_b0", "dwi_b1000", "adc")
 
 
@@ -68,12 +74,14 @@ def render(
     plan = protocol(spec, anatomy, matrix=matrix, slices=slices)
     made: dict[str, PhantomSequence] = {}
     if {"t2_axial", "t1_axial"} & set(only):  # one painting: they share their geometry
-        axial = paint(anatomy, plan.scans["t2_axial"].grid, field_strength_t=spec.field_strength_t)
+        axial = paint(anatomy, acquired_grid(plan.scans["t2_axial"]), field_strength_t=spec.field_strength_t)
         for name in ("t2_axial", "t1_axial"):
             if name in only:
                 made[name] = _sequence(name, scan_spin_echo(spec, axial, plan, name))
     if "t2_sagittal" in only:
-        sagittal = paint(anatomy, plan.scans["t2_sagittal"].grid, field_strength_t=spec.field_strength_t)
+        sagittal = paint(
+            anatomy, acquired_grid(plan.scans["t2_sagittal"]), field_strength_t=spec.field_strength_t
+        )
         made["t2_sagittal"] = _sequence("t2_sagittal", scan_spin_echo(spec, sagittal, plan, "t2_sagittal"))
     if {"dwi_b0", "dwi_b1000", "adc"} & set(only):
         for name, acquired in scan_diffusion(spec, anatomy, plan).items():
