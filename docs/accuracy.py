@@ -1,18 +1,18 @@
 """The accuracy section of README.md, from models/*/docs/evaluation.json.
 
-`python docs/accuracy.py` writes it; `--check` says whether it is up to date. A number is
-any object in the JSON with `value` (or `estimate`); `n`, `low`, `high` and `data` stand beside
-it, `data` also further up; the keys on the way to it are its name.
+`python docs/accuracy.py` writes it; with `--check` it only says, by its exit code, whether it is up
+to date. The lines are those that `dicom-node evaluate` prints. Bundles that were evaluated
+together carry the same file: it is printed once, under all their names.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from dicom_node.train.table import table_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -21,62 +21,29 @@ END = "<!-- end of accuracy -->"
 NONE_YET = "No model with an evaluation is in this version."
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measured number."""
-
-    model: str
-    name: str
-    data: str
-    n: int | None
-    value: float
-    low: float | None
-    high: float | None
-
-    def to_markdown(self) -> str:
-        known = self.low is not None and self.high is not None
-        interval = f"{percent(self.low or 0.0)} to {percent(self.high or 0.0)}" if known else ""
-        n = "" if self.n is None else str(self.n)
-        return f"| {self.model} | {self.name} | {self.data} | {n} | {percent(self.value)} | {interval} |"
-
-
-def percent(value: float) -> str:
-    """Fractions as percent with two decimals, as the publications print them."""
-    return f"{100 * value:.2f} %" if 0.0 <= value <= 1.0 else f"{value:g}"
-
-
-def rows(models: Path) -> list[Row]:
-    """All numbers of all models, in the order of their files."""
-    return [
-        row
-        for file in sorted(models.glob("*/docs/evaluation.json"))
-        for row in _numbers(file.parent.parent.name, json.loads(file.read_text(encoding="utf-8")), (), "")
-    ]
-
-
-def _numbers(model: str, node: Any, path: tuple[str, ...], data: str) -> Iterator[Row]:  # Any: parsed JSON
-    if isinstance(node, list):
-        for item in node:
-            yield from _numbers(model, item, path, data)
-    if not isinstance(node, dict):
-        return
-    data = str(node.get("data", data)) if not isinstance(node.get("data"), dict | list) else data
-    value = node.get("value", node.get("estimate"))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        name = str(node.get("measure", node.get("name", ", ".join(path).replace("_", " "))))
-        yield Row(model, name, data, node.get("n"), float(value), node.get("low"), node.get("high"))
-        return
-    for key, inner in node.items():
-        yield from _numbers(model, inner, (*path, str(key)), data)
+def evaluations(models: Path) -> dict[tuple[str, ...], dict[str, Any]]:  # Any: parsed JSON
+    """Each evaluation once, by the names of the bundles that carry it."""
+    names: dict[str, list[str]] = {}
+    for file in sorted(models.glob("*/docs/evaluation.json")):
+        names.setdefault(file.read_text(encoding="utf-8"), []).append(file.parent.parent.name)
+    return {tuple(bundles): json.loads(text) for text, bundles in names.items()}
 
 
 def section(models: Path) -> str:
     """The text between the marks."""
-    found = rows(models)
-    if not found:
-        return NONE_YET
-    head = ["| model | measure | data | n | result | 95 % interval |", "|---|---|---|---|---|---|"]
-    return "\n".join([*head, *(row.to_markdown() for row in found)])
+    parts = [_part(bundles, document) for bundles, document in evaluations(models).items()]
+    return "\n\n".join(parts) or NONE_YET
+
+
+def _part(bundles: tuple[str, ...], document: dict[str, Any]) -> str:  # Any: parsed JSON
+    lines = [
+        f"`{'`, `'.join(bundles)}`: {document['data']}",
+        "",
+        "| what | result | n, 95 % interval | AutoDiag-AI, on patients |",
+        "|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in table_rows(document)),
+    ]
+    return "\n".join(lines)
 
 
 def updated(readme: str, models: Path) -> str:
@@ -87,6 +54,7 @@ def updated(readme: str, models: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """0 when README is, or now is, up to date; 1 when `--check` finds that it is not."""
     old = README.read_text(encoding="utf-8")
     new = updated(old, ROOT / "models")
     if "--check" in arguments:
