@@ -88,6 +88,13 @@ class Canvas:
         """One line. The typeface has one weight; bold is a stroke around it."""
         self.pen.text((x, y), text, font=font(size), fill=colour, anchor=anchor, stroke_width=int(bold))
 
+    def letter(self, x: int, y: int, letter: str, size: int, anchor: str) -> None:
+        """A letter that is read on bright and on dark images."""
+        self.pen.text(
+            (x, y), letter, font=font(size), fill=CAUTION, anchor=anchor,
+            stroke_width=2, stroke_fill=BACKGROUND,
+        )  # fmt: skip
+
     def paragraph(
         self, x: int, y: int, text: str, size: int, columns: int, colour: Colour = TEXT, *, lines: int = 99
     ) -> int:

@@ -86,16 +86,16 @@ def nobody(data_set: Dataset) -> None:
 def quiet_library() -> Iterator[None]:
     """highdicom and pydicom may quote values in warnings and log lines; none of it leaves here."""
     loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
-    before = [logger.disabled for logger in loggers]
+    before = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for logger in loggers:
-            logger.disabled = True
+            logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
         finally:
-            for logger, disabled in zip(loggers, before, strict=True):
-                logger.disabled = disabled
+            for logger, level in zip(loggers, before, strict=True):
+                logger.setLevel(level)
 
 
 def finish(

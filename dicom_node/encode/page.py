@@ -25,6 +25,7 @@ _SIDE = 844
 """Left of the column with sequences, warnings and models."""
 _TILE, _GAP = 258, 12
 _SHOWN = 6
+_WARNINGS = 3
 _COLOURS = {
     Certainty.POSITIVE: c.POSITIVE, Certainty.NEGATIVE: c.NEGATIVE, Certainty.INDETERMINATE: c.INDETERMINATE,
 }  # fmt: skip
@@ -39,7 +40,7 @@ def draw(findings: Findings, study: Study, *, title: str) -> npt.NDArray[np.uint
     else:
         _verdict(page, findings.verdict)
         _probability_bar(page, findings.verdict)
-        _slices(page, findings)
+        _slices(page, findings, study)
         _side(page, findings, findings.verdict)
     _footer(page, findings)
     return page.pixels()
@@ -130,7 +131,7 @@ def _marker(page: Canvas, verdict: Verdict, left: int, right: int, top: int, bot
     page.text(min(max(x, left + half), right - half), top - 19, label, 15, c.TEXT, anchor="mb")
 
 
-def _slices(page: Canvas, findings: Findings) -> None:
+def _slices(page: Canvas, findings: Findings, study: Study) -> None:
     top = 336
     page.text(_EDGE, top, "Most suspicious slices", 19, bold=False)
     shown = suspicious(findings)
@@ -143,7 +144,9 @@ def _slices(page: Canvas, findings: Findings) -> None:
     for place, (part, score) in enumerate(shown):
         x = _EDGE + (place % 3) * (_TILE + _GAP)
         y = top + 34 + (place // 3) * (_TILE + 38)
-        _tile(page, findings, part, score, (x, y, x + _TILE, y + _TILE))
+        box = (x, y, x + _TILE, y + _TILE)
+        _tile(page, findings, part.stack, part.stack.frames.index(score.frame), box)
+        _caption(page, part, score, study, box)
 
 
 def _colour_bar(page: Canvas, label: str, right: int, top: int) -> None:
@@ -155,9 +158,8 @@ def _colour_bar(page: Canvas, label: str, right: int, top: int) -> None:
     page.text(right - 186, top + 10, c.shortened(plain(label), 15, 330), 15, c.MUTED, anchor="rm")
 
 
-def _tile(page: Canvas, findings: Findings, part: SequenceScore, score: SliceScore, box: Box) -> None:
+def _tile(page: Canvas, findings: Findings, stack: Stack, place: int, box: Box) -> None:
     page.pen.rectangle(box, fill=(0, 0, 0), outline=c.LINE)
-    stack, place = part.stack, part.stack.frames.index(score.frame)
     pixels = _pixels(findings, stack, place)
     if pixels is not None:
         aspect = stack.spacing_mm[1] / stack.spacing_mm[2]
@@ -166,7 +168,11 @@ def _tile(page: Canvas, findings: Findings, part: SequenceScore, score: SliceSco
             if stack_key(region.stack) == stack_key(stack):
                 page.outline(where, region.mask[place])
         _directions(page, stack, where)
-    name = f"{plain(part.need)}  slice {place + 1}"
+
+
+def _caption(page: Canvas, part: SequenceScore, score: SliceScore, study: Study, box: Box) -> None:
+    numbering, numbers = words.numbered(part.stack, study)
+    name = f"{plain(part.need)}  {numbering} {numbers[part.stack.frames.index(score.frame)]}"
     own = "" if score.positive_probability is None else words.percent(score.positive_probability)
     left, _, right, bottom = box
     page.text(left + 2, bottom + 6, c.shortened(name, 16, _TILE - c.width(own, 16) - 16), 16, c.MUTED)
@@ -194,7 +200,7 @@ def _directions(page: Canvas, stack: Stack, box: Box) -> None:
         axis = int(np.argmax(np.abs(direction)))
         # The edge where an axis begins is named by the direction it comes from.
         letter = ("RAF" if direction[axis] > 0 else "LPH")[axis]
-        page.text(x, y, letter, 16, c.CAUTION, anchor=anchor)
+        page.letter(x, y, letter, 17, anchor)
 
 
 def _side(page: Canvas, findings: Findings, verdict: Verdict) -> None:
@@ -229,12 +235,18 @@ def _sequence(page: Canvas, part: SequenceScore, left: int, right: int, y: int) 
 
 
 def _warnings(page: Canvas, warnings: Sequence[str], left: int, right: int, y: int) -> int:
-    lines = [line for text in warnings for line in c.wrapped(plain(text), 16, right - left - 32, 4)][:9]
-    bottom = y + 40 + 22 * len(lines)
+    texts = [c.wrapped(plain(text), 16, right - left - 34, 4) for text in warnings[:_WARNINGS]]
+    if len(warnings) > _WARNINGS:
+        texts.append([f"and {len(warnings) - _WARNINGS} more: see the report"])
+    bottom = y + 14 + sum(8 + 21 * len(lines) for lines in texts)
     page.panel((left, y, right, bottom), fill=(58, 45, 16))
-    page.text(left + 16, y + 10, "Note", 16, c.CAUTION, bold=False)
-    for place, line in enumerate(lines):
-        page.text(left + 16, y + 33 + 22 * place, line, 16, c.TEXT)
+    page.panel((left, y, left + 8, bottom), fill=c.CAUTION, radius=4)
+    y += 10
+    for lines in texts:
+        for line in lines:
+            page.text(left + 22, y, line, 16, c.TEXT)
+            y += 21
+        y += 8
     return bottom + 4
 
 

@@ -82,7 +82,7 @@ def _reading(run: Run) -> Iterable[Dataset]:
         yield _text(_CONCLUSION, words.statement(verdict))
     if reason is not None:
         yield _text(_CONCLUSION, words.not_performed(reason))
-    for line in words.report(run.findings):
+    for line in words.report(run.findings, run.study):
         yield _text(_COMMENT, line)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Algorithm, Certainty, Findings, NotPerformed, SequenceScore, Verdict
+from dicom_node.domain.series import Stack, Study
 from dicom_node.encode.document import plain
 
 CAUTION = "AI - research use only - not for diagnostic use"
@@ -61,16 +62,28 @@ def _rate(name: str, rate: tuple[float, float, float]) -> str:
     return f"{name} {percent(estimate)} (95 % interval {percent(low)} to {percent(high)})."
 
 
-def slices(part: SequenceScore) -> str:
-    """Which slices of one sequence were kept, by their place in the stack, counted from 1."""
-    kept = [place for place, score in enumerate(part.slices, start=1) if score.kept]
+def slices(part: SequenceScore, study: Study) -> str:
+    """Which slices of one sequence were kept, by the numbers a viewer shows."""
+    numbering, numbers = numbered(part.stack, study)
+    kept = [numbers[part.stack.frames.index(score.frame)] for score in part.slices if score.kept]
     stack = part.stack
     where = f"Slices used of {plain(part.need)} (series {stack.series_number}, {stack.contrast.value} "
     where += f"{stack.plane.value}): {len(kept)} of {len(part.slices)}"
     if not kept:
         return f"{where}; none shows what was looked for."
     own = "" if part.probability is None else f"; probability on this sequence {percent(part.probability)}"
-    return f"{where} (numbers {ranges(kept)}){own}."
+    return f"{where} ({numbering}s {ranges(kept)}){own}."
+
+
+def numbered(stack: Stack, study: Study) -> tuple[str, list[int]]:
+    """What to call a stack's frames, in its order: "image" and Instance Numbers, or frame numbers of an
+    Enhanced object, which viewers show; "slice" and places from 1 where those do not tell frames apart."""
+    known = {stored.sop_instance_uid: stored.header.get("instance_number") for stored in study.instances}
+    shown = [f.frame if f.multiframe else known.get(f.sop_instance_uid) for f in stack.frames]
+    numbers = [number for number in shown if isinstance(number, int)]
+    if len(set(numbers)) == len(stack.frames):
+        return "frame" if stack.frames[0].multiframe else "image", numbers
+    return "slice", list(range(1, len(stack.frames) + 1))
 
 
 def ranges(numbers: Sequence[int]) -> str:
@@ -94,18 +107,18 @@ def algorithm(model: Algorithm) -> str:
     return " ".join(part for part in parts if part)
 
 
-def report(findings: Findings) -> tuple[str, ...]:
+def report(findings: Findings, study: Study) -> tuple[str, ...]:
     """All that is said beside the verdict's own sentence, one entry for each line of a report."""
-    return tuple(text for text in (*_of_verdict(findings), *_of_making(findings)) if text)
+    return tuple(text for text in (*_of_verdict(findings, study), *_of_making(findings)) if text)
 
 
-def _of_verdict(findings: Findings) -> Iterable[str]:
+def _of_verdict(findings: Findings, study: Study) -> Iterable[str]:
     verdict = findings.verdict
     if verdict is None:
         return
     yield probability(verdict)
     yield operating_point(verdict)
-    yield from (slices(part) for part in findings.sequences)
+    yield from (slices(part, study) for part in findings.sequences)
     yield from (f"Warning: {_sentence(text)}" for text in verdict.warnings)
 
 

@@ -145,11 +145,11 @@ def test_the_report_reads_verdict_first(tmp_path: Path) -> None:
     assert '<contains CONTAINER:(,,"Qualitative Evaluations")=SEPARATE>' == lines[0]
     assert '<contains CODE:(,,"Diagnosis")=(254877001,SCT,"Sarcoma of uterus")>' == lines[1]
     told = [
-        "Sarcoma of uterus is suspected on MRI.",
+        "Positive: sarcoma of the uterus was looked for on MRI.",
         "Probability of sarcoma of uterus: 87.0 % (positive: at or above 60.0 %).",
         "Operating point: negative below 40.0 %, positive from 60.0 %",
         "Chosen for balanced accuracy on 53 calibration phantoms. Sensitivity 90.0 %",
-        "Slices used of T2 axial (series 3, T2 axial): 4 of 8 (numbers 3-6)",
+        "Slices used of T2 axial (series 3, T2 axial): 4 of 8 (images 3-6)",
         "Slices used of DWI axial (series 5, DWI axial): 4 of 8",
         "Warning: The referral names leiomyoma; the AI says sarcoma.",
         f"Model: Tumor Image Filter, version 1.0.0, weights sha256 {MODELS[0].digest}.",

@@ -158,7 +158,7 @@ def found(
         positive_class=SARCOMA, negative_class=LEIOMYOMA, operating_point=POINT,
         scores=(Score(Code("111012", "DCM", "Certainty of Finding"), 81.0, Code("%", "UCUM", "Percent"),
                       "Agreement between the sequences"),),
-        statement=f"{diagnosis.meaning} is {'suspected' if probability > 0.5 else 'not suspected'} on MRI.",
+        statement=f"{certainty.value.capitalize()}: sarcoma of the uterus was looked for on MRI.",
         warnings=warnings,
     )  # fmt: skip
     return Findings(
@@ -282,6 +282,7 @@ def _stored(data_set: pydicom.Dataset, path: Path) -> StoredInstance:
         transfer_syntax_uid=UID(data_set.file_meta.TransferSyntaxUID),
         study_uid=UID(data_set.StudyInstanceUID), series_uid=UID(data_set.SeriesInstanceUID),
         digest=_digest(path), size_bytes=path.stat().st_size, path=path,
+        header={"instance_number": int(data_set.InstanceNumber)} if data_set.get("InstanceNumber") else {},
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from dicom_node.encode import canvas, words
 from dicom_node.encode.document import clipped, plain, series_description
 from dicom_node.encode.page import draw, suspicious
 from dicom_node.encode.source import _valid_moment
-from support.findings import CANARY, PELVIS, found, pelvis, refused
+from support.findings import CANARY, PELVIS, enhanced, found, pelvis, refused
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,23 @@ def test_a_date_of_a_source_is_taken_only_where_it_is_one(
     date: str, time: str, moment: tuple[str, str] | None
 ) -> None:
     assert moment == _valid_moment(date, time)
+
+
+def test_slices_have_the_numbers_a_viewer_shows(tmp_path: Path) -> None:
+    """Instance Numbers, frame numbers of an Enhanced object, or else the place in the stack."""
+    classic, multiframe = pelvis(tmp_path / "c", PELVIS[:1]), enhanced(tmp_path / "e")
+    backwards = tuple(
+        replace(stored, header={"instance_number": 20 - int(str(stored.header["instance_number"]))})
+        for stored in classic.instances
+    )
+    unread = tuple(replace(instance, header={}) for instance in classic.instances)
+    stack = classic.stacks[0]
+
+    assert ("image", [19, 18, 17, 16, 15, 14, 13, 12]) == words.numbered(
+        stack, replace(classic, instances=backwards)
+    )
+    assert ("slice", [1, 2, 3, 4, 5, 6, 7, 8]) == words.numbered(stack, replace(classic, instances=unread))
+    assert ("frame", [2, 4, 6, 8, 10, 12]) == words.numbered(multiframe.stacks[1], multiframe)
 
 
 def test_the_page_shows_the_most_suspicious_slices_of_every_sequence(tmp_path: Path) -> None:
