@@ -29,6 +29,12 @@ _UIDS = {
     "series_uid": 0x0020000E,
     "frame_of_reference_uid": 0x00200052,
 }
+_REQUIRED = {
+    "sop_class_uid": "SOP Class UID (0008,0016)",
+    "sop_instance_uid": "SOP Instance UID (0008,0018)",
+    "study_uid": "Study Instance UID (0020,000D)",
+    "series_uid": "Series Instance UID (0020,000E)",
+}
 _TEXTS = {
     "manufacturer": 0x00080070,
     "model": 0x00081090,
@@ -91,9 +97,9 @@ def read_header(path: Path) -> dict[str, object]:
 def _extract(data_set: Dataset, syntax: str) -> dict[str, object]:
     found: dict[str, object] = {"version": VERSION, "transfer_syntax_uid": syntax}
     found |= {name: values.ascii_text(data_set, tag) for name, tag in _UIDS.items()}
-    for name in ("sop_class_uid", "sop_instance_uid", "study_uid", "series_uid"):
+    for name in _REQUIRED:
         if not found[name]:
-            raise UnreadableObject(f"the object has no {name.replace('_', ' ').replace('uid', 'UID')}")
+            raise UnreadableObject(f"the object has no {_REQUIRED[name]}")
     found |= {name: values.text(data_set, tag, 256) for name, tag in _TEXTS.items()}
     found |= {name: values.integer(data_set, tag, vr) for name, (tag, vr) in _INTEGERS.items()}
     found["modality"] = next(iter(values.words(data_set, _MODALITY)), None)

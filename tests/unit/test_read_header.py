@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -208,6 +209,23 @@ def test_a_truncated_file_is_unreadable_or_readable_but_nothing_else(tmp_path: P
 
     with suppress(UnreadableObject):
         assert isinstance(read_header(path), dict)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFFFF0])
+def test_a_bottomless_report_is_read_or_refused_in_time(tmp_path: Path, length: int) -> None:
+    """Three thousand levels of content items: no RecursionError, no hang."""
+    content = mr.file_bytes(mr.report("Leiomyoma"))
+    start = content.index(struct.pack("<HH2s", 0x0040, 0xA730, b"SQ"))
+    level = struct.pack("<HH2sHLHHL", 0x0040, 0xA730, b"SQ", 0, length, 0xFFFE, 0xE000, length)
+    path = tmp_path / "object"
+    path.write_bytes(content[:start] + level * 3000)
+    started = time.process_time()
+
+    with suppress(UnreadableObject):
+        assert isinstance(read_header(path), dict)
+
+    assert time.process_time() - started < 2.0
 
 
 def test_frames_announced_but_not_described_are_unreadable(tmp_path: Path) -> None:
