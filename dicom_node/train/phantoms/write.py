@@ -207,8 +207,7 @@ def _physics(ds: Dataset, spec: CaseSpec, sequence: PhantomSequence, habit: Habi
 
 
 def _pixels(ds: Dataset, sequence: PhantomSequence, k: int, habit: Habit, spec: CaseSpec) -> None:
-    stored, slope = _stored(sequence, habit)
-    pixels = stored[k]
+    pixels, slope = _stored(sequence, k, habit)
     derived = sequence.name == "adc"
     ds.ImageType = habit.image_type_adc if derived else habit.image_types.get(sequence.name, habit.image_type)
     if derived:
@@ -225,13 +224,14 @@ def _pixels(ds: Dataset, sequence: PhantomSequence, k: int, habit: Habit, spec: 
     ds.PixelData = pixels.astype("<u2").tobytes()
 
 
-def _stored(sequence: PhantomSequence, habit: Habit) -> tuple[npt.NDArray[np.uint16], str | None]:
-    """Stored values and the rescale slope, if this vendor writes one (Philips always does)."""
+def _stored(sequence: PhantomSequence, k: int, habit: Habit) -> tuple[npt.NDArray[np.uint16], str | None]:
+    """Stored values of one slice and the series' rescale slope, if this vendor writes one (Philips)."""
     top = 2**habit.bits - 1
+    values = sequence.array[k]
     if not habit.rescaled:
-        return np.clip(sequence.array, 0, top).astype(np.uint16), None
+        return np.clip(values, 0, top).astype(np.uint16), None
     slope = f"{max(float(sequence.array.max()), 1.0) / top:.6g}"
-    return np.clip(np.rint(sequence.array / float(slope)), 0, top).astype(np.uint16), slope
+    return np.clip(np.rint(values / float(slope)), 0, top).astype(np.uint16), slope
 
 
 def _write_truth(study: PhantomStudy, folder: Path) -> None:
