@@ -7,29 +7,29 @@ nothing else: a configuration is data.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dicom_node.errors import ModelError
 
-TARGETS = (
-    "monai.transforms.", "monai.inferers.", "monai.networks.nets.", "torchvision.models.",
-    "dicom_node.infer.transforms.",
-)  # fmt: skip
-"""Modules whose classes a configuration may name in `_target_`."""
+TARGETS = ("monai.transforms", "monai.inferers", "monai.networks.nets", "torchvision.models",
+           "dicom_node.infer.transforms")  # fmt: skip
+"""Modules whose own classes and functions a configuration may name in `_target_`."""
+_TARGET = re.compile(rf"({'|'.join(re.escape(target) for target in TARGETS)})\.[A-Za-z][A-Za-z0-9_]*")
 _WORDS = frozenset({"_target_", "_disabled_", "_meta_"})
 
 
 def check(config: Mapping[str, Any], where: str) -> None:  # Any: parsed JSON
     """Raises ModelError naming the first value that is an expression, a macro or a foreign class."""
-    for key, value in _leaves(config, ""):
-        name = key.rsplit("#", 1)[-1]
-        if name.startswith("_") and name.endswith("_") and name not in _WORDS:
+    for key, word, value in _entries(config, ""):
+        if word.startswith("_") and word.endswith("_") and word not in _WORDS:
             raise ModelError(f"{where}: {key} is not allowed in a bundle here")
-        if isinstance(value, str) and value.lstrip().startswith(("$", "%")):
+        if any(isinstance(text, str) and text.lstrip().startswith(("$", "%")) for text in (word, value)):
             raise ModelError(f"{where}: {key} holds an expression or a macro; bundles here are data only")
-        if name == "_target_" and not (isinstance(value, str) and value.startswith(TARGETS)):
-            allowed = ", ".join(target + "*" for target in TARGETS)
+        # One name behind the module: `monai.transforms.io.array.os.system` would be found, too.
+        if word == "_target_" and not (isinstance(value, str) and _TARGET.fullmatch(value)):
+            allowed = ", ".join(f"{target}.*" for target in TARGETS)
             raise ModelError(f"{where}: {key} names {value!r}; allowed are {allowed}")
 
 
@@ -41,14 +41,14 @@ def parse(config: Mapping[str, Any], where: str) -> Any:  # Any: MONAI ships no 
     return ConfigParser(config=dict(config))
 
 
-def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
+def _entries(value: object, key: str) -> Iterator[tuple[str, str, object]]:
+    """(dotted key, last word of it, value) of everything inside, containers too."""
+    inside: Iterable[tuple[object, object]] = ()
     if isinstance(value, Mapping):
-        for word, inner in value.items():
-            if str(word).lstrip().startswith(("$", "%")):
-                yield f"{key}#{word}".lstrip("#"), word
-            yield from _leaves(inner, f"{key}#{word}".lstrip("#"))
+        inside = value.items()
     elif isinstance(value, list):
-        for number, inner in enumerate(value):
-            yield from _leaves(inner, f"{key}#{number}".lstrip("#"))
-    else:
-        yield key, value
+        inside = enumerate(value)
+    for word, inner in inside:
+        name = f"{key}#{word}".lstrip("#")
+        yield name, str(word), inner
+        yield from _entries(inner, name)
