@@ -57,6 +57,7 @@ def test_fifty_random_kills_lose_no_acknowledged_instance_and_duplicate_no_resul
     scanner.start()
 
     killed = kill_at_random(node, random.Random(seed))
+    print(f"killed: {dict(killed)}")
     scanner.enough.set()
     scanner.join(300)
     assert not scanner.is_alive(), "the scanner could not send the study after the kills"
