@@ -251,6 +251,12 @@ def _echo_planar(seen: Evidence) -> str:
     return ""
 
 
+def _b_zero(seen: Evidence) -> str:
+    """A series of its own with b = 0, as GE and Philips send it; a gradient echo is functional MR instead."""
+    alone = "EP" in seen.kind and "SE" in seen.kind and seen.b_value == 0
+    return f"{_pulse(seen)} with b = 0 s/mm2 stated" if alone else ""
+
+
 def _echo_planar_other(seen: Evidence) -> str:
     return f"{_timing(seen)}, no diffusion weighting" if "EP" in seen.kind else ""
 
@@ -340,6 +346,7 @@ _RULES: Sequence[tuple[Contrast, Callable[[Evidence], str]]] = (
     (Contrast.OTHER, _prepared),
     (Contrast.DWI, _diffusion),
     (Contrast.T2STAR, _echo_planar),
+    (Contrast.DWI, _b_zero),
     (Contrast.OTHER, _echo_planar_other),
     (Contrast.FLAIR, _flair),
     (Contrast.T1, _inversion_t1),

@@ -43,6 +43,8 @@ MAGNITUDE = ("ORIGINAL", "PRIMARY", "M", "ND")
         (seen("EP", 63, 2700, b_value=0.0, diffusion=True), Contrast.DWI),
         (seen("EP GR", 30, 2000), Contrast.T2STAR),  # BOLD
         (seen("EP", 30, 2000, sequence_name="EPFID2D1_72"), Contrast.T2STAR),
+        (seen("EP SE", 80, 8000, b_value=0.0), Contrast.DWI),  # b = 0 as a series of its own
+        (seen("EP GR", 30, 2000, b_value=0.0), Contrast.T2STAR),  # Philips' functional MR
         (seen("EP SE", 80, 8000), Contrast.OTHER),  # a reference scan
         # image types
         (seen("EP", 63, 2700, image_type=("DERIVED", "PRIMARY", "DIFFUSION", "ADC"), diffusion=True),
