@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 Logits = npt.NDArray[np.float32]
 CHANNELS = 3
+SETTLING = 12
+"""Batches on which the batch norms are measured at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,34 @@ def train_network(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
+    settle(network, [_batch(slices, np.concatenate([d(rng, half) for d in draw])) for _ in range(SETTLING)])
     return network.eval()
+
+
+def settle(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> None:
+    """Measure batch-norm statistics anew with the final weights, on pictures as they come.
+
+    The running ones lag behind after a short training and are those of augmented pictures. Frozen
+    blocks keep theirs.
+    """
+    import torch
+    from torch import nn
+
+    learnt = [
+        module for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d) and module.weight.requires_grad
+    ]  # fmt: skip
+    network.eval()
+    for norm in learnt:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches
+        norm.train()
+    with torch.no_grad():
+        for batch in batches:
+            network(batch)
+    for norm in learnt:
+        norm.momentum = 0.1
+    network.eval()
 
 
 def _rate(step: int, recipe: Recipe) -> float:
