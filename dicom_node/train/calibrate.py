@@ -106,14 +106,22 @@ def platt(x: Floats, y: Bools, ridge: float = 0.5) -> tuple[float, float]:
     target = np.where(y, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     design = np.stack([x, np.ones_like(x)], axis=1)
     start = np.array([1.0, 0.0])
-    beta = start.copy()
-    for _ in range(50):
+
+    def cost(beta: Floats) -> float:
+        logit = design @ beta
+        miss = (np.logaddexp(0, logit) - target * logit).sum()
+        return float(miss + ridge / 2 * ((beta - start) ** 2).sum())
+
+    beta = start
+    for _ in range(100):
         p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
         gradient = design.T @ (p - target) + ridge * (beta - start)
         hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(2)
         step = np.linalg.solve(hessian, gradient)
-        beta = beta - np.clip(step, -2, 2)
-        if np.abs(step).max() < 1e-8:
+        while cost(beta - step) > cost(beta) and np.abs(step).max() > 1e-9:
+            step = step / 2  # a full Newton step may overshoot where the curve is flat
+        beta = beta - step
+        if np.abs(step).max() < 1e-9:
             break
     return max(float(beta[0]), 0.0), float(beta[1])
 

@@ -36,7 +36,7 @@ works, and it is the place for weights that a site has trained on its own cases.
   channels. Percentiles 1 to 99.5 of the stack become -1 to 1; an ADC map is scaled from 0 to
   3000e-6 mm2/s instead.
 - Output: {output}.
-- Network: torchvision's MobileNetV2 with one output{extra}. Weights in 16 bits.
+- Network: torchvision's MobileNetV2 with one output, weights in 16 bits{extra}.
 
 ## Data
 
@@ -49,7 +49,7 @@ works, and it is the place for weights that a site has trained on its own cases.
   often the networks err; it says nothing about patients.
 - Start: {pretrained}.
 - Steps: {steps_filter} (filter) and {steps_evaluator} (evaluator) in batches of {batch}; {minutes} minutes
-  for all {networks} networks in {processes} processes of one thread.
+  for all {networks} networks with {processes} at a time, one thread each.
 
 ## Results, on phantoms
 
@@ -82,7 +82,7 @@ def card(bundle: str, document: dict[str, Any], version: str) -> str:  # Any: JS
     return CARD.format(
         bundle=bundle, version=version, name=about["name"], description=about["description"],
         output=about["output"], stage="first" if is_filter else "second",
-        extra="" if is_filter else "; its last stages keep their resolution, for a finer Grad-CAM",
+        extra="" if is_filter else ".\n  Its last stages keep their resolution, for a finer Grad-CAM",
         data=document["data"], split=document["split"],
         development=_cohort(document["cohorts"]["development"]),
         untouched=_cohort(document["cohorts"]["untouched"]),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from dicom_node.train.calibrate import Calibration, Scored, case_scores, fit, tumour_probabilities
 from dicom_node.train.dataset import NEEDS, Slices
-from dicom_node.train.statistics import Proportion, auroc, balanced, proportion
+from dicom_node.train.statistics import Proportion, auroc, balanced, finite, proportion
 from dicom_node.train.train import Scores
 
 REPORTED = {
@@ -51,7 +51,7 @@ def evaluate(scores: Scores, facts: dict[str, Any]) -> tuple[dict[str, Any], Cal
         "trained": facts,
         "cohorts": {"development": _counts(scores.development), "untouched": _counts(scores.untouched)},
         "split": (
-            f"{folds} folds by patient, stratified: {folds - 2} parts to learn from, one to calibrate on, "
+            f"{folds} folds by patient, stratified: {folds - 2} of them to learn from, one to calibrate on, "
             "one to be judged on; the untouched cases are other seeds and another mix of scanners"
         ),
         "reported": REPORTED,
@@ -141,7 +141,7 @@ def _cross_validated(
 
 def _auroc_of(
     need: str, scores: Scores, calibrations: Sequence[Calibration], numbers: Ints
-) -> float:
+) -> float | None:
     """Of one sequence alone."""
     truth = scores.development.case_is_sarcoma
     said: Probabilities = []
@@ -149,7 +149,7 @@ def _auroc_of(
         c = calibrations[f]
         found = case_scores(scores.folds_on_development[f], scores.development, case, c.keep_from)
         said.append(c.fusion.sequence_probability(need, found[need]))
-    return round(_auroc(said, truth), 4)
+    return finite(_auroc(said, truth))
 
 
 def _untouched(
@@ -197,8 +197,8 @@ def row(called: Sequence[bool], said: Probabilities, truth: Bools) -> dict[str, 
         "accuracy": _correct(positive, judged, truth).to_json(),
         "sensitivity": sensitivity.to_json(),
         "specificity": specificity.to_json(),
-        "mean": {"estimate": round(middle, 4), "lower": round(lower, 4), "upper": round(upper, 4)},
-        "auroc": round(_auroc(said, truth), 4),
+        "mean": {"estimate": finite(middle), "lower": finite(lower), "upper": finite(upper)},
+        "auroc": finite(_auroc(said, truth)),
         "without_verdict": int((~judged).sum()),
     }
 

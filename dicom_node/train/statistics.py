@@ -23,8 +23,9 @@ class Proportion:
     """Where nothing was missed: the one-sided 95 % lower bound, 0.05^(1/n)."""
 
     def to_json(self) -> dict[str, float | int | None]:
+        """Rounded to four decimals; what an empty sample cannot say is None."""
         facts = asdict(self)
-        return {key: round(value, 4) if isinstance(value, float) else value for key, value in facts.items()}
+        return {key: finite(value) if isinstance(value, float) else value for key, value in facts.items()}
 
 
 def proportion(hits: float, n: int) -> Proportion:
@@ -37,6 +38,11 @@ def proportion(hits: float, n: int) -> Proportion:
     return Proportion(
         hits, n, p, max(0.0, middle - half), min(1.0, middle + half), 0.05 ** (1 / n) if hits == n else None
     )
+
+
+def finite(value: float) -> float | None:
+    """Four decimals for JSON, which has no NaN."""
+    return None if math.isnan(value) else round(value, 4)
 
 
 def balanced(sensitivity: Proportion, specificity: Proportion) -> tuple[float, float, float]:

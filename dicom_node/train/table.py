@@ -39,12 +39,12 @@ def _case_rows(name: str, row: dict[str, Any], reported: str) -> list[Line]:  # 
         (f"{name}, specificity", _percent(row["specificity"]["estimate"]), _cases(row["specificity"]), ""),
         (f"{name}, their mean", _percent(mean["estimate"]),
          f"{_percent(mean['lower'])} to {_percent(mean['upper'])}", ""),
-        (f"{name}, AUROC", f"{row['auroc']:.3f}", "", ""),
+        (f"{name}, AUROC", "-" if row["auroc"] is None else f"{row['auroc']:.3f}", "", ""),
     ]  # fmt: skip
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"
 
 
 def _cases(row: dict[str, Any]) -> str:  # Any: JSON-able

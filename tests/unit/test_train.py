@@ -141,6 +141,25 @@ def test_platt_keeps_separated_classes_finite() -> None:
     assert 0.0 == reversed_slope
 
 
+@pytest.mark.parametrize("scale", [0.01, 1.0, 30.0])
+def test_platt_finds_the_minimum(scale: float) -> None:
+    """Whatever the scale of the scores, no small change of slope or intercept fits better."""
+    rng = np.random.default_rng(0)
+    y = rng.random(60) < 0.25
+    x = (np.where(y, 1.0, -1.0) + rng.normal(0, 1, 60)) * scale
+    target = np.where(y, (y.sum() + 1) / (y.sum() + 2), 1 / ((~y).sum() + 2))
+
+    slope, intercept = platt(x, y)
+
+    def cost(a: float, b: float) -> float:
+        logit = a * x + b
+        fit = float((np.logaddexp(0, logit) - target * logit).sum())
+        return fit + 0.25 * ((a - 1) ** 2 + b**2)
+
+    steps = [(da, db) for da in (-1e-3, 0, 1e-3) for db in (-1e-3, 0, 1e-3)]
+    assert all(cost(slope, intercept) <= cost(slope + da, intercept + db) + 1e-9 for da, db in steps)
+
+
 def test_the_cut_is_in_the_middle_of_the_widest_gap() -> None:
     """Of equally good cuts the one that is least likely to be chance."""
     p, y = np.array([0.1, 0.2, 0.6, 0.7]), np.array([False, False, True, True])
