@@ -69,14 +69,16 @@ def demo(input_: Path | None, out: Path) -> int:
     console = Console(highlight=False)
     try:
         with ends_on_sigterm():
-            return _run(console, input_, prepared(out))
+            return _run(console, input_, prepared(out, input_))
     except DicomNodeError as error:
         console.print(f"demo: {error}", style="red", markup=False, soft_wrap=True)
         return 1
 
 
-def prepared(out: Path) -> Path:
-    """The folder, without what an earlier demo left. Refuses one that holds anything else."""
+def prepared(out: Path, input_: Path | None = None) -> Path:
+    """The folder, without what an earlier demo left. Refuses one that holds anything else, or the input."""
+    if input_ is not None and any(input_.resolve().is_relative_to((out / name).resolve()) for name in _OURS):
+        raise DicomNodeError(f"{input_} is a result of an earlier demo; name another folder with --out")
     config_file = out / "node.toml"
     ours = config_file.is_file() and config_file.read_text(errors="replace").startswith(WRITTEN_BY)
     if out.exists() and not ours and (not out.is_dir() or any(out.iterdir())):

@@ -176,6 +176,13 @@ class Page:
             return "positive"
         return "negative" if reading.probability < reading.point.low else "open"
 
+    @property
+    def conclusion(self) -> str:
+        """What the SR concludes, without the words that are the headline already."""
+        text = self.results.reading.conclusion
+        rest = text.removeprefix(f"{self.headline}:").strip()
+        return rest[:1].upper() + rest[1:]
+
 
 def render(page: Page) -> str:
     """index.html. Every value is escaped; a name the template does not know is an error."""
@@ -216,9 +223,10 @@ def draw(
     for key in results.reading.kept:
         if key[0] in sources and key in places:
             grouped.setdefault(places[key].label, []).append((places[key], key))
+    wanted = dict.fromkeys(place.label for place in places.values())  # in the order the caller gives them
     strips = [
         _strip(number, sorted(members, key=lambda member: member[0].number), results, sources, folder)
-        for number, members in enumerate(grouped.values(), start=1)
+        for number, members in enumerate((grouped[label] for label in wanted if label in grouped), start=1)
     ]
     return tuple(strips), page
 

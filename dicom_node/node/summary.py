@@ -58,7 +58,7 @@ def page(node: Node, sent: Sent, story: Story, results: Results, out: Path) -> P
     """Gather the facts, and draw the previews into `out`."""
     study = assemble(sent.study_uid, 0, node.catalog.instances(sent.study_uid))
     plan = story.job.plan if story.job else {}
-    strips, page_image = draw(results, sent.files, places(study), out / "previews")
+    strips, page_image = draw(results, sent.files, places(study, plan), out / "previews")
     return Page(
         title=node.pipelines[plan["pipeline"]].title if plan else "",
         subject=sent.subject,
@@ -76,11 +76,13 @@ def page(node: Node, sent: Sent, story: Story, results: Results, out: Path) -> P
     )
 
 
-def places(study: Study) -> dict[FrameKey, Place]:
-    """Where each frame of the study belongs."""
+def places(study: Study, plan: Mapping[str, Any]) -> dict[FrameKey, Place]:
+    """Where each frame of the study belongs; what was chosen first, in the order of the needs."""
+    order = [choice["stack"] for choice in plan.get("choices", ())]
+    stacks = sorted(study.stacks, key=lambda s: order.index(s.label) if s.label in order else len(order))
     return {
         (str(frame.sop_instance_uid), frame.frame): Place(stack.label, number, len(stack.frames))
-        for stack in study.stacks
+        for stack in stacks
         for number, frame in enumerate(stack.frames, start=1)
     }
 
@@ -93,7 +95,7 @@ def arrived(study: Study, plan: Mapping[str, Any]) -> tuple[Arrived, ...]:
         stacks = [stack for stack in study.stacks if stack.series_uid == uid]
         refusals = [refusal for refusal in study.refusals if refusal.series_uid == uid]
         labels = {stack.label for stack in stacks}
-        roles = [choice["need"] for choice in plan.get("choices", ()) if choice["stack"] in labels]
+        roles = [choice["asked"] for choice in plan.get("choices", ()) if choice["stack"] in labels]
         rows.append(
             Arrived(
                 number=next(iter([s.series_number for s in stacks] + [r.series_number for r in refusals]), 0),
@@ -111,7 +113,7 @@ def chosen(plan: Mapping[str, Any]) -> tuple[Chosen, ...]:
     """Each need with its stack; the reasons without repeating the stack's name."""
     return tuple(
         Chosen(
-            choice["need"],
+            choice["asked"],
             choice["stack"] or "",
             tuple(reason for reason in choice["reasons"] if reason != f"chosen {choice['stack']}"),
         )
@@ -167,8 +169,8 @@ def route_line(plan: Mapping[str, Any]) -> str:
     if plan.get("because"):
         return f"not performed: {plan['because']}"
     choices = plan.get("choices", ())
-    taken = [f"{choice['need']} = series {choice['stack']}" for choice in choices if choice["stack"]]
-    missing = [choice["need"] for choice in choices if not choice["stack"]]
+    taken = [f"{choice['asked']} = series {choice['stack']}" for choice in choices if choice["stack"]]
+    missing = [choice["asked"] for choice in choices if not choice["stack"]]
     return "; ".join(taken) + (f"; without {', '.join(missing)}" if missing else "")
 
 
