@@ -44,19 +44,22 @@ _COMPRESS = 2
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a source frame belongs: its stack's label, its number in it from 1, and how many there are."""
+    """Where a source frame belongs."""
 
     label: str
-    number: int
+    """Of its stack."""
+    name: str
+    """As the report and a viewer call it: `image 12`."""
     of: int
+    """Slices in the stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
     """One slice that was used, as four files; paths are relative to the page."""
 
-    number: int
-    """Place in its stack, from 1."""
+    name: str
+    """As the report calls it: `image 12`."""
     image: str
     heat: str | None
     outline: str | None
@@ -212,7 +215,7 @@ def draw(
 ) -> tuple[tuple[Strip, ...], str | None]:
     """Write the previews to `folder`; returns what the page shows of them, and the SC page's path.
 
-    `sources` are the sent files by SOP Instance UID.
+    `sources` are the sent files by SOP Instance UID; `places` are in the order to show.
     """
     (folder / _LAYERS).mkdir(parents=True, exist_ok=True)
     page = None
@@ -220,13 +223,13 @@ def draw(
         Image.fromarray(results.page).save(folder / "page.png")
         page = f"{folder.name}/page.png"
     grouped: dict[str, list[tuple[Place, FrameKey]]] = {}
-    for key in results.reading.kept:
-        if key[0] in sources and key in places:
-            grouped.setdefault(places[key].label, []).append((places[key], key))
-    wanted = dict.fromkeys(place.label for place in places.values())  # in the order the caller gives them
+    kept = frozenset(results.reading.kept)
+    for key, place in places.items():
+        if key in kept and key[0] in sources:
+            grouped.setdefault(place.label, []).append((place, key))
     strips = [
-        _strip(number, sorted(members, key=lambda member: member[0].number), results, sources, folder)
-        for number, members in enumerate((grouped[label] for label in wanted if label in grouped), start=1)
+        _strip(number, members, results, sources, folder)
+        for number, members in enumerate(grouped.values(), start=1)
     ]
     return tuple(strips), page
 
@@ -235,7 +238,7 @@ def draw(
 class _Picture:
     """One source slice with the layers that lie on it."""
 
-    number: int
+    name: str
     pixels: npt.NDArray[np.float32]
     where: Placement
     heat: Layer | None
@@ -248,10 +251,10 @@ def _strip(
     folder: Path,
 ) -> Strip:  # fmt: skip
     data_sets: dict[str, Dataset] = {}
-    pictures = [_picture(place.number, key, results, sources, data_sets) for place, key in members]
+    pictures = [_picture(place.name, key, results, sources, data_sets) for place, key in members]
     values = np.concatenate([picture.pixels.ravel()[::7] for picture in pictures])
     low, high = (float(value) for value in np.percentile(values, WINDOW))
-    names = [f"{number}-{picture.number:03d}" for picture in pictures]
+    names = [f"{number}-{picture.name.rpartition(' ')[2]:0>3}" for picture in pictures]
     with ThreadPoolExecutor() as pool:  # compressing, most of the work, needs no lock
         slices = list(pool.map(lambda p, name: _save(p, name, low, high, folder), pictures, names))
     peaks = [item.peak if item.peak is not None else -1.0 for item in slices]
@@ -277,7 +280,7 @@ def _featured(pictures: Sequence[_Picture], peaks: Sequence[float]) -> int:
 
 
 def _picture(
-    number: int, key: FrameKey, results: Results, sources: Mapping[str, Path], data_sets: dict[str, Dataset]
+    name: str, key: FrameKey, results: Results, sources: Mapping[str, Path], data_sets: dict[str, Dataset]
 ) -> _Picture:
     uid, frame = key
     if uid not in data_sets:
@@ -287,7 +290,7 @@ def _picture(
     layers = [results.maps.get(key), results.segments.get(key)]
     fitting = [layer if layer is not None and layer.where.same_as(where) else None for layer in layers]
     misplaced = any(fits is not layer for fits, layer in zip(fitting, layers, strict=True))
-    return _Picture(number, source_pixels(source, frame), where, fitting[0], fitting[1], misplaced)
+    return _Picture(name, source_pixels(source, frame), where, fitting[0], fitting[1], misplaced)
 
 
 def source_pixels(data_set: Dataset, frame: int) -> npt.NDArray[np.float32]:
@@ -320,7 +323,7 @@ def _save(picture: _Picture, name: str, low: float, high: float, folder: Path) -
         layer.save(folder / files[kind], compress_level=_COMPRESS)
     composed.convert("RGB").save(folder / f"slice-{name}.png", compress_level=_COMPRESS)
     return Slice(
-        number=picture.number,
+        name=picture.name,
         image=f"{folder.name}/{files['image']}",
         heat=f"{folder.name}/{files['heat']}" if "heat" in files else None,
         outline=f"{folder.name}/{files['outline']}" if "outline" in files else None,

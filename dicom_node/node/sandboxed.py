@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import json
 import os
 import resource
@@ -14,8 +12,7 @@ from typing import IO, Any
 from dicom_node import log
 from dicom_node.config import Config
 from dicom_node.domain.pipeline import Pipeline
-from dicom_node.domain.series import Study
-from dicom_node.errors import DicomNodeError, IntegrityError, ModelError, PipelineError
+from dicom_node.errors import DicomNodeError, ModelError, PipelineError
 from dicom_node.node.lifeline import Lifeline
 from dicom_node.node.sandbox import Order, threads
 
@@ -48,12 +45,13 @@ def _own_stdout() -> IO[str]:
 
 def load(config: Config, names: list[str]) -> dict[str, Pipeline]:
     """Instantiate the named pipelines, their models loaded, and all that a job needs imported."""
-    importlib.import_module("dicom_node.encode.results")
-    importlib.import_module("dicom_node.node.flow")
+    import dicom_node.node.flow  # noqa: F401 - imported now, so that no job waits for it
+    from dicom_node.encode.results import warm_up
     from dicom_node.infer.registry import pipelines
     from dicom_node.infer.runtime import Runtime, choose_device, use
 
     use(Runtime(config.node.models_dir, choose_device(config.infer.device), threads(config)))
+    warm_up()
     known = pipelines(config.node.pipelines_dir)
     return {name: known[name]() for name in names}
 
@@ -69,7 +67,6 @@ def carry_out(
         _say(out, {"is": "progress", "fraction": fraction, "step": step})
 
     study = assemble(order.study_uid, order.revision, _of_subject(order))
-    _verify(study)
     work = infer_and_encode(
         pipelines[order.pipeline], study, intended_use=order.intended_use, key=order.input_key,
         device=current().device, progress=progress,
@@ -93,17 +90,6 @@ def carry_out(
 def _of_subject(order: Order) -> list[Any]:  # Any: StoredInstance; the list is passed on as it is
     whole = order.subject_uid == order.study_uid
     return [item for item in order.instances if whole or item.series_uid == order.subject_uid]
-
-
-def _verify(study: Study) -> None:
-    """Every frame a stack may use is the file that was received, or nothing is inferred from it."""
-    wanted = {frame.sop_instance_uid: frame for stack in study.stacks for frame in stack.frames}
-    for frame in wanted.values():
-        with frame.path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != frame.digest:
-                raise IntegrityError(
-                    f"stored file {frame.digest[:12]} is not what was received; it is not used"
-                )
 
 
 def _outcome(config: Config, pipelines: Mapping[str, Pipeline], line: str, out: IO[str]) -> dict[str, Any]:

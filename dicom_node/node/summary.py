@@ -17,6 +17,7 @@ from rich.table import Table
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import ResultKind
 from dicom_node.domain.series import Study
+from dicom_node.encode.words import numbered
 from dicom_node.infer.manifest import read_manifest
 from dicom_node.node.build import Node
 from dicom_node.node.flow import assemble
@@ -80,11 +81,13 @@ def places(study: Study, plan: Mapping[str, Any]) -> dict[FrameKey, Place]:
     """Where each frame of the study belongs; what was chosen first, in the order of the needs."""
     order = [choice["stack"] for choice in plan.get("choices", ())]
     stacks = sorted(study.stacks, key=lambda s: order.index(s.label) if s.label in order else len(order))
-    return {
-        (str(frame.sop_instance_uid), frame.frame): Place(stack.label, number, len(stack.frames))
-        for stack in stacks
-        for number, frame in enumerate(stack.frames, start=1)
-    }
+    found = {}
+    for stack in stacks:
+        kind, numbers = numbered(stack, study)
+        for frame, number in zip(stack.frames, numbers, strict=True):
+            key = str(frame.sop_instance_uid), frame.frame
+            found.setdefault(key, Place(stack.label, f"{kind} {number}", len(stack.frames)))
+    return found
 
 
 def arrived(study: Study, plan: Mapping[str, Any]) -> tuple[Arrived, ...]:

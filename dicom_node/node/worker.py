@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,11 +52,9 @@ class Worker:
 
     def _release_the_dead(self) -> None:
         """Jobs of workers of this machine that are no more need not wait for their lease to lapse."""
-        for name in self._node.queue.holders():
-            host, _, pid = name.rpartition(":")
-            if host == HOST and not psutil.pid_exists(int(pid)):
-                jobs = self._node.queue.release(name)
-                log.event("job.released", jobs=jobs, worker=name)
+        for name in filter(gone, self._node.queue.holders()):
+            log.event("job.released", jobs=self._node.queue.release(name), worker=name)
+        sweep_scratch(self._node.config.node.data_dir)
 
     def _ready(self, sandbox: Sandbox) -> bool:
         """Models are loaded before a job is taken, so that a lease never waits for them."""
@@ -83,7 +80,7 @@ class Worker:
             "job.started", job=job.id, pipeline=job.pipeline, revision=job.revision, attempt=job.attempts
         )
         try:
-            with scratch(self._node.config.node.data_dir) as folder:
+            with scratch(self._node.config.node.data_dir, self.name) as folder:
                 outcome = self._compute(sandbox, job, lease, folder)
                 self._commit(job, lease, outcome)  # T3
         except LeaseLost:
@@ -165,18 +162,25 @@ class Heartbeat:
         return True
 
 
+def gone(worker: str) -> bool:
+    """Whether this is the name of a worker of this machine whose process has ended."""
+    host, _, pid = worker.rpartition(":")
+    return host == HOST and not psutil.pid_exists(int(pid))
+
+
 @contextmanager
-def scratch(data_dir: Path) -> Iterator[Path]:
+def scratch(data_dir: Path, worker: str) -> Iterator[Path]:
     """A folder for one job's result files, on the archive's disk, gone afterwards."""
-    parent = data_dir / "scratch"
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=parent))
+    parent = data_dir / "scratch" / worker
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        yield folder
+        yield parent
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(parent, ignore_errors=True)
 
 
 def sweep_scratch(data_dir: Path) -> None:
-    """At start: what a killed worker left."""
-    shutil.rmtree(data_dir / "scratch", ignore_errors=True)
+    """Remove what killed workers of this machine left."""
+    for folder in (data_dir / "scratch").glob("*"):
+        if gone(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
