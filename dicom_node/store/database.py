@@ -76,10 +76,10 @@ def open_engine(url: str, *, password: str | None = None) -> Engine:
         parsed = make_url(url)
     except ArgumentError as error:
         raise ConfigurationError("store.database is not a SQLAlchemy URL") from error
-    if password is not None:
-        parsed = parsed.set(password=password)
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed)
+    if password is not None:
+        parsed = parsed.set(password=password)
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername != "postgresql+psycopg":
