@@ -77,6 +77,8 @@ def demo(input_: Path | None, out: Path) -> int:
 
 def prepared(out: Path, input_: Path | None = None) -> Path:
     """The folder, without what an earlier demo left. Refuses one that holds anything else, or the input."""
+    if input_ is not None and not input_.exists():
+        raise DicomNodeError(f"{input_} does not exist")
     if input_ is not None and any(input_.resolve().is_relative_to((out / name).resolve()) for name in _OURS):
         raise DicomNodeError(f"{input_} is a result of an earlier demo; name another folder with --out")
     config_file = out / "node.toml"

@@ -254,7 +254,7 @@ def _strip(
     pictures = [_picture(place.name, key, results, sources, data_sets) for place, key in members]
     values = np.concatenate([picture.pixels.ravel()[::7] for picture in pictures])
     low, high = (float(value) for value in np.percentile(values, WINDOW))
-    names = [f"{number}-{picture.name.rpartition(' ')[2]:0>3}" for picture in pictures]
+    names = [f"{number}-{at:02d}-{p.name.replace(' ', '-')}" for at, p in enumerate(pictures, start=1)]
     with ThreadPoolExecutor() as pool:  # compressing, most of the work, needs no lock
         slices = list(pool.map(lambda p, name: _save(p, name, low, high, folder), pictures, names))
     peaks = [item.peak if item.peak is not None else -1.0 for item in slices]

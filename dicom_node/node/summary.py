@@ -81,7 +81,7 @@ def places(study: Study, plan: Mapping[str, Any]) -> dict[FrameKey, Place]:
     """Where each frame of the study belongs; what was chosen first, in the order of the needs."""
     order = [choice["stack"] for choice in plan.get("choices", ())]
     stacks = sorted(study.stacks, key=lambda s: order.index(s.label) if s.label in order else len(order))
-    found = {}
+    found: dict[FrameKey, Place] = {}
     for stack in stacks:
         kind, numbers = numbered(stack, study)
         for frame, number in zip(stack.frames, numbers, strict=True):
