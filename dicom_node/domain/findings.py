@@ -177,6 +177,9 @@ class Findings:
     previews: tuple[tuple[Stack, npt.NDArray[np.uint8]], ...] = ()
     """(stack, (slices, rows, columns) uint8): the windowed pixels behind maps and regions,
     for the Secondary Capture page and PNG previews."""
+    lead: Stack | None = None
+    """The stack whose map and region become objects of their own, where one set of overlays says enough;
+    the others stay on the Secondary Capture page. None: every map and region becomes an object."""
     limits: str = "Research use only. Not a medical device. Not for clinical decisions."
     seconds: Mapping[str, float] | None = None
     """Time per step, e.g. {"read": 0.2, "forward": 3.1}. Never encoded: bytes must repeat."""

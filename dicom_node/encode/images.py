@@ -37,16 +37,23 @@ Planes = dict[StackKey, list[Dataset]]
 
 
 def images(run: Run) -> tuple[ResultObject, ...]:
-    """One SEG for each stack that has a region with anything in it, and one Parametric Map for each map."""
+    """One SEG for each stack that has a region with anything in it, and one Parametric Map for each map;
+    where the findings name a leading stack, of that one only."""
     regions: dict[StackKey, list[Region]] = {}
     for region in run.findings.regions:
-        if region.mask.any():
+        if region.mask.any() and _shown(run, region.stack):
             regions.setdefault(stack_key(region.stack), []).append(region)
-    marked = [group[0].stack for group in regions.values()] + [heat.stack for heat in run.findings.maps]
+    heats = [heat for heat in run.findings.maps if _shown(run, heat.stack)]
+    marked = [group[0].stack for group in regions.values()] + [heat.stack for heat in heats]
     planes = {stack_key(stack): _planes(stack, run.source.slice_thickness_mm) for stack in marked}
     segmentations = [_segmentation(run, group, place, planes) for place, group in enumerate(regions.values())]
-    maps = [_parametric_map(run, heat, place, planes) for place, heat in enumerate(run.findings.maps)]
+    maps = [_parametric_map(run, heats, place, planes) for place in range(len(heats))]
     return (*segmentations, *maps)
+
+
+def _shown(run: Run, stack: Stack) -> bool:
+    lead = run.findings.lead
+    return lead is None or stack_key(lead) == stack_key(stack)
 
 
 def tracking(run: Run) -> tuple[str, UID]:
@@ -103,9 +110,10 @@ def _identification(algorithm: Algorithm) -> hd.AlgorithmIdentificationSequence:
     )
 
 
-def _parametric_map(run: Run, heat: HeatMap, place: int, planes: Planes) -> ResultObject:
+def _parametric_map(run: Run, heats: Sequence[HeatMap], place: int, planes: Planes) -> ResultObject:
+    heat = heats[place]
     # A stack may have several maps; which of them this is makes its identity.
-    again = sum(stack_key(other.stack) == stack_key(heat.stack) for other in run.findings.maps[:place])
+    again = sum(stack_key(other.stack) == stack_key(heat.stack) for other in heats[:place])
     mapping = hd.pm.RealWorldValueMapping(
         lut_label="AI_MAP",
         lut_explanation=clipped(heat.label),

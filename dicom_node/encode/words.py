@@ -75,6 +75,14 @@ def slices(part: SequenceScore, study: Study) -> str:
     return f"{where} ({numbering}s {ranges(kept)}){own}."
 
 
+def lead(stack: Stack) -> str:
+    """Where the overlays are, when they are on one series only."""
+    return (
+        f"Heatmap and marked region are on series {stack.series_number} ({stack.contrast.value} "
+        f"{stack.plane.value}), where the activation is strongest; the page shows the others too."
+    )
+
+
 def numbered(stack: Stack, study: Study) -> tuple[str, list[int]]:
     """What to call a stack's frames, in its order: "image" and Instance Numbers, or frame numbers of an
     Enhanced object, which viewers show; "slice" and places from 1 where those do not tell frames apart."""
@@ -119,6 +127,8 @@ def _of_verdict(findings: Findings, study: Study) -> Iterable[str]:
     yield probability(verdict)
     yield operating_point(verdict)
     yield from (slices(part, study) for part in findings.sequences)
+    if findings.lead is not None and findings.maps:
+        yield lead(findings.lead)
     yield from (f"Warning: {_sentence(text)}" for text in verdict.warnings)
 
 

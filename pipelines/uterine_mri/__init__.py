@@ -36,6 +36,7 @@ from dicom_node.pipeline import (
     Score,
     SequenceScore,
     SliceScore,
+    Stack,
     Verdict,
     Volume,
 )
@@ -142,6 +143,7 @@ class UterineMri:
             sequences=scored,
             regions=tuple(region for region in regions if region.mask.any()),
             maps=maps,
+            lead=_lead(maps),
             previews=previews,
             seconds=watch.seconds,
             verdict=verdict,
@@ -245,6 +247,11 @@ def _nothing_kept(sequences: list[_Sequence]) -> NotPerformed:
 
 def _scores_of(maps: tuple[HeatMap, ...], scored: tuple[SequenceScore, ...]) -> list[float | None]:
     return [next(score.probability for score in scored if score.stack is heat.stack) for heat in maps]
+
+
+def _lead(maps: tuple[HeatMap, ...]) -> Stack | None:
+    """The stack with the strongest activation of the case; the first of equals."""
+    return max(maps, key=lambda heat: float(heat.values.max())).stack if maps else None
 
 
 def _region(heat: HeatMap, score: float | None) -> Region:

@@ -423,3 +423,18 @@ def _named(folder: Path, name: bytes, terms: object) -> Study:
         element = head + len(padded).to_bytes(2, "little") + padded
         instance.path.write_bytes(content.replace(head + b"\x02\x00X ", element))
     return study
+
+
+def test_a_leading_stack_alone_gets_overlays(tmp_path: Path) -> None:
+    """Where the findings name one stack, one SEG and one map are made, and the report says on which series."""
+    study = pelvis(tmp_path)
+    lead = study.stacks[1]
+
+    objects = encoded(replace(found(study), lead=lead), study)
+
+    (segmentation,) = of(ResultKind.SEG, objects)
+    (heatmap,) = of(ResultKind.PM, objects)
+    referenced = {read(result).ReferencedSeriesSequence[0].SeriesInstanceUID for result in (segmentation, heatmap)}
+    assert {lead.series_uid} == referenced
+    (report,) = of(ResultKind.SR, objects)
+    assert f"marked region are on series {lead.series_number}" in report.content.decode("latin-1")
