@@ -21,7 +21,7 @@ from typing import BinaryIO, cast
 
 from pydicom.uid import AllTransferSyntaxes
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext, build_context
-from pynetdicom.sop_class import Verification 
+from pynetdicom.sop_class import Verification
 
 from dicom_node.config import Receive
 from dicom_node.dicom import elements

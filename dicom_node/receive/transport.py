@@ -13,15 +13,15 @@ import time
 from collections import Counter
 from typing import Any
 
-from pydicom.uid import UID as AnyUID
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_node import log
+from dicom_node.errors import UnreadableObject
+from dicom_node.receive.command import C_ECHO_RQ, C_STORE_RQ, VERIFICATION, Command
 from dicom_node.receive.intake import Incoming, Intake, Request
 
 LONGEST_PDU_BYTES = 2 << 20
@@ -75,6 +75,8 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc] # pynetdicom ships
         while at < nr_bytes:
             self.socket.settimeout(max(until - time.monotonic(), 0.001))
             count = self.socket.recv_into(view[at:])
+            # A sender with Nagle's algorithm waits for this before it sends the data set: 40 ms each time.
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             if not count:
                 break
             at += count
@@ -140,44 +142,34 @@ class StreamingDimse(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom s
             return False
         if not last:
             return True
-        command, self._command = bytes([_COMMAND | _LAST, *self._command]), bytearray()
+        command, self._command = self._command, bytearray()
         context = self.assoc._accepted_cx.get(context_id)
         if context is None or self.msg_queue.qsize() >= WAITING_MESSAGES:
             return False
         try:
-            message = _decoded(context_id, command)
-        except Exception:  # noqa: BLE001 - the edge to a parser on hostile bytes, which raises anything
+            asked = Command.decoded(bytes(command))
+        except UnreadableObject:
             return False
-        if isinstance(message, C_ECHO):
-            self.msg_queue.put((context_id, message))
+        if asked.field == C_ECHO_RQ and not asked.has_data_set:
+            self.msg_queue.put((context_id, asked.echo()))
             return True
-        if not isinstance(message, C_STORE) or not message.is_valid_request:
-            return False
-        self._begin(message, context)
-        return True
+        if asked.field == C_STORE_RQ and asked.has_data_set and context.abstract_syntax != VERIFICATION:
+            self._begin(asked, context_id, context)
+            return True
+        return False
 
-    def _begin(self, store: C_STORE, context: Any) -> None:  # Any: pynetdicom's PresentationContext
+    # Any: pynetdicom's PresentationContext
+    def _begin(self, asked: Command, context_id: int, context: Any) -> None:
         request = Request(
-            sop_class_uid=str(store.AffectedSOPClassUID).rstrip("\0 "),
-            sop_instance_uid=str(store.AffectedSOPInstanceUID).rstrip("\0 "),
+            sop_class_uid=asked.sop_class_uid,
+            sop_instance_uid=asked.sop_instance_uid,
             agreed_class_uid=str(context.abstract_syntax),
             transfer_syntax_uid=str(context.transfer_syntax[0]),
             peer=self.peer,
         )
-        self._store, self._incoming = store, self._intake.begin(request)
-        store.incoming = self._incoming
-        # pynetdicom finds the service by this UID; the request's own one was judged above
-        store.AffectedSOPClassUID = AnyUID(context.abstract_syntax)
-
-
-def _decoded(context_id: int, command: bytes) -> Any:  # Any: one of pynetdicom's primitives
-    fragments = P_DATA()
-    fragments.presentation_data_value_list = [[context_id, command]]
-    message = DIMSEMessage()
-    complete = message.decode_msg(fragments)
-    if complete == isinstance(message, C_STORE_RQ):
-        return None  # a C-STORE without a data set, or another request with one
-    return message.message_to_primitive()
+        self._store, self._incoming = asked.store(request.agreed_class_uid), self._intake.begin(request)
+        self._store._context_id = context_id
+        self._store.incoming = self._incoming
 
 
 class Connection(RequestHandler):  # type: ignore[misc] # pynetdicom ships no types
