@@ -85,7 +85,7 @@ class Stages:
 
 def _body(row: _Row) -> ConsoleRenderable:
     if row.fraction is None:
-        took = f"  [dim]{row.seconds:.1f} s[/]" if row.seconds is not None else ""
+        took = f"  [dim]{row.seconds:.1f} s[/]" if row.seconds and row.seconds >= 0.05 else ""
         return Text.from_markup(escape(row.text) + took)
     line = Table.grid(padding=(0, 2))
     line.add_row(ProgressBar(total=1.0, completed=min(1.0, row.fraction), width=28), Text(row.text))

@@ -168,8 +168,8 @@ def _time(value: datetime | str) -> datetime:
 def timeline(story: Story, quiet_s: float) -> tuple[Step, ...]:
     """The stages of a finished study, from its first image to the last object delivered.
 
-    `quiet_s` is the stated waiting time, receive.settle_s: it is shown by itself, since it is a
-    decision and not work.
+    `quiet_s` is the waiting time that the configuration gave this study: it is shown by itself,
+    since it is a decision and not work.
     """
     first, last, revision, job = story.first_received_at, story.last_received_at, story.revision, story.job
     if first is None or last is None or revision is None or job is None or job.finished_at is None:
@@ -180,7 +180,7 @@ def timeline(story: Story, quiet_s: float) -> tuple[Step, ...]:
     delivered = [sending.finished_at for sending in story.sendings if sending.finished_at]
     lengths = [
         ("receive + store", _seconds(first, last), f"{story.received} images, durable before the answer"),
-        ("quiet time", quiet, "stated wait for a late image (receive.settle_s)"),
+        ("quiet time", quiet, "stated wait for a late image"),
         ("assemble + route", waited - quiet, revision.because),
         ("wait for a worker", _seconds(job.scheduled_at, started), "the models are loaded already"),
         *_inside(job, _seconds(started, job.finished_at)),
@@ -198,13 +198,14 @@ def _inside(job: JobStory, total_s: float) -> list[tuple[str, float, str]]:
     spent = job.seconds
     infer, encode = spent.get("infer", 0.0), spent.get("encode", 0.0)
     read, forward = spent.get("read", 0.0), spent.get("forward", 0.0)
-    return [
+    steps = [
         ("read pixels", read, "decode the chosen series into volumes"),
         ("networks", forward, "forward passes"),
         ("rest of inference", max(0.0, infer - read - forward), "preparation, fusion, heatmaps"),
         ("encode", encode, "SR, SEG, Parametric Map, Secondary Capture"),
         ("store + commit", max(0.0, total_s - infer - encode), "files durable, then results and deliveries"),
     ]
+    return [step for step in steps if step[1] > 0.0]  # nothing is read or run for "not performed"
 
 
 def _seconds(start: datetime, end: datetime) -> float:

@@ -101,7 +101,7 @@ def arrived(study: Study, plan: Mapping[str, Any]) -> tuple[Arrived, ...]:
         roles = [choice["asked"] for choice in plan.get("choices", ()) if choice["stack"] in labels]
         rows.append(
             Arrived(
-                number=next(iter([s.series_number for s in stacks] + [r.series_number for r in refusals]), 0),
+                number=_series_number(study, uid),
                 images=count,
                 stacks=tuple(dict.fromkeys(stack.label.partition(": ")[2] for stack in stacks)),
                 description=next((stack.description for stack in stacks if stack.description), ""),
@@ -110,6 +110,12 @@ def arrived(study: Study, plan: Mapping[str, Any]) -> tuple[Arrived, ...]:
             )
         )
     return tuple(sorted(rows, key=lambda row: row.number))
+
+
+def _series_number(study: Study, uid: UID) -> int:
+    """0 where no header of the series gives one."""
+    numbers = (item.header.get("series_number") for item in study.instances if item.series_uid == uid)
+    return next((number for number in numbers if isinstance(number, int)), 0)
 
 
 def chosen(plan: Mapping[str, Any]) -> tuple[Chosen, ...]:
@@ -146,7 +152,7 @@ def notes(plan: Mapping[str, Any]) -> tuple[str, ...]:
     """What the demo let pass that a node would not."""
     said = [text for text in plan.get("warnings", ()) if text.startswith(_AS_CONFIGURED)]
     passed = [text.removeprefix(_AS_CONFIGURED) for text in said]
-    if not passed:
+    if not passed or plan.get("because"):
         return ()
     return (
         f"Outside its intended use ({'; '.join(passed)}): shown because this is a demo. "

@@ -121,3 +121,4 @@ def test_a_study_outside_the_intended_use_is_said_to_be_shown_for_the_demo() -> 
 
     assert "Outside its intended use (the patient's sex is male): shown because this is a demo." in note
     assert () == notes({"warnings": ["the patient's age is not stated"]})
+    assert () == notes({"warnings": [passed], "because": "no T2 series is there"})
