@@ -83,6 +83,10 @@ class Strip:
     notes: tuple[str, ...] = ()
 
     @property
+    def has_map(self) -> bool:
+        return any(item.heat is not None for item in self.slices)
+
+    @property
     def title(self) -> str:
         """`3: T2 axial, 31 slices` as `T2 axial`; how many slices is said beside it."""
         return self.label.partition(": ")[2].rpartition(", ")[0] or self.label
@@ -231,7 +235,8 @@ def draw(
         _strip(number, members, results, sources, folder)
         for number, members in enumerate(grouped.values(), start=1)
     ]
-    return tuple(strips), page
+    marked_first = sorted(strips, key=lambda strip: not strip.has_map)
+    return tuple(marked_first), page
 
 
 @dataclass(frozen=True)
@@ -273,8 +278,10 @@ def _strip(
 
 
 def _featured(pictures: Sequence[_Picture], peaks: Sequence[float]) -> int:
-    """The slice with the largest marked region; where none is marked, the one the map marks most."""
+    """The slice with the largest marked region, else the one the map marks most, else the middle one."""
     areas = [0 if picture.segment is None else int(picture.segment.values.sum()) for picture in pictures]
+    if not any(areas) and max(peaks) < 0.0:
+        return len(pictures) // 2
     weights = areas if any(areas) else peaks
     return max(range(len(pictures)), key=lambda index: weights[index])
 
