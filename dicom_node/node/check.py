@@ -14,6 +14,7 @@ from dicom_node.deliver.scu import accepted_classes, echo
 from dicom_node.errors import DicomNodeError
 from dicom_node.infer.bundle import bundle_digests
 from dicom_node.infer.registry import pipelines
+from dicom_node.node.build import build
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import engine_for, migrate
 
@@ -41,6 +42,7 @@ def check_all(config: Config) -> list[Finding]:
         ("data_dir", lambda: _data_dir(config)),
         ("disk", lambda: _disk(config)),
         ("database", lambda: _database(config)),
+        ("archive", lambda: _archive(config)),
         ("routes", lambda: _routes(config)),
         *((f"models of {name}", _models_of(config, name)) for name in _routed(config)),
         *((f"peer {peer.name}", _peer_of(config, peer)) for peer in config.peer),
@@ -85,6 +87,20 @@ def _database(config: Config) -> str:
         return f"{engine.dialect.name} answers, schema is current"
     finally:
         engine.dispose()
+
+
+def _archive(config: Config) -> str:
+    """Not wrong, but a person should know: what was kept aside, and files no row speaks of."""
+    node = build(config)
+    try:
+        aside, orphans = len(node.catalog.conflicts()), len(node.catalog.orphans())
+    finally:
+        node.engine.dispose()
+    sentences = [
+        f"{aside} images kept aside: their UID was taken by other bytes" if aside else "",
+        f"{orphans} files without a row, left by a crash and never acknowledged" if orphans else "",
+    ]
+    return "; ".join(filter(None, sentences)) or "nothing kept aside, every file has its row"
 
 
 def _routed(config: Config) -> Iterator[str]:
