@@ -64,7 +64,7 @@ def demo(
     ),
 ) -> None:
     """A node and a stand-in PACS on loopback: send a study, watch the stages, look at the results."""
-    from dicom_node.node.demo import demo as run_demo
+    from dicom_node.demo.demo import demo as run_demo
 
     raise typer.Exit(run_demo(input_, out))
 
@@ -160,7 +160,7 @@ def bench_latency(
     as_json: Json = False,
 ) -> None:
     """From the last image of a study to the SR accepted by the PACS, split by step; with peak memory."""
-    from dicom_node.node.latency import measure
+    from dicom_node.demo.latency import measure
 
     _show(measure(slices), as_json, title=f"latency, {slices} slices")
 

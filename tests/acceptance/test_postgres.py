@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from dicom_node.node.standin import StandInPacs
+from dicom_node.demo.standin import StandInPacs
 from support import mr
 from support.ports import end, free_port, wait_until
 from support.postgres import postgres_database, postgres_server

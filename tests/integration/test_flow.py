@@ -12,13 +12,13 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.config import Config, Infer, Node, Peer, Route
+from dicom_node.demo.standin import StandInPacs
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import State
 from dicom_node.node import flow
 from dicom_node.node.build import Node as Parts
 from dicom_node.node.build import build
 from dicom_node.node.sandbox import Sandbox
-from dicom_node.node.standin import StandInPacs
 from dicom_node.node.ticker import Ticker
 from dicom_node.node.worker import Worker
 from dicom_node.store.catalog import Arrival, Recorded

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dicom_node.config import Peer
 from dicom_node.deliver.scu import accepted_classes, echo, send
+from dicom_node.demo.standin import StandInPacs
 from dicom_node.dicom.status import Kind
-from dicom_node.node.standin import StandInPacs
 from support.results import data_set_bytes, result_file, written
 from support.scripted_scp import RESULT_CLASSES
 

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from dicom_node.config import load
+from dicom_node.demo.demo import demo, prepared
+from dicom_node.demo.loopback import WRITTEN_BY, Setup, configuration, environment, free_ports
+from dicom_node.demo.stages import Stages
 from dicom_node.errors import DicomNodeError
-from dicom_node.node.demo import demo, prepared
-from dicom_node.node.loopback import WRITTEN_BY, Setup, configuration, environment, free_ports
-from dicom_node.node.stages import Stages
 
 
 def setup(data_dir: Path) -> Setup:

@@ -12,10 +12,7 @@ import pytest
 from PIL import Image
 from pydicom import dcmread
 
-from dicom_node.domain.findings import Findings
-from dicom_node.domain.series import Study
-from dicom_node.encode.results import encode
-from dicom_node.node.gallery import (
+from dicom_node.demo.gallery import (
     Chosen,
     Delivered,
     Page,
@@ -28,9 +25,12 @@ from dicom_node.node.gallery import (
     source_pixels,
     windowed,
 )
-from dicom_node.node.received import Placement, Results, read_results
-from dicom_node.node.story import Step
-from dicom_node.node.summary import places
+from dicom_node.demo.received import Placement, Results, read_results
+from dicom_node.demo.story import Step
+from dicom_node.demo.summary import places
+from dicom_node.domain.findings import Findings
+from dicom_node.domain.series import Study
+from dicom_node.encode.results import encode
 from support.findings import CANARY, found, pelvis, refused
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from dicom_node.demo.latency import Moments, split, totals
+from dicom_node.demo.story import JobStory, Revision, Sending, Story, timeline
+from dicom_node.demo.summary import chosen, notes, route_line
 from dicom_node.domain.job import State
-from dicom_node.node.latency import Moments, split, totals
-from dicom_node.node.story import JobStory, Revision, Sending, Story, timeline
-from dicom_node.node.summary import chosen, notes, route_line
 
 ZERO = datetime(2026, 1, 2, 10, tzinfo=UTC)
 SPENT = {"infer": 4.0, "read": 0.5, "forward": 3.0, "encode": 0.6}

@@ -23,15 +23,15 @@ from pathlib import Path
 from pydicom import dcmread
 
 from dicom_node.deliver.scu import send
+from dicom_node.demo.loopback import LoopbackNode, Setup, ends_on_sigterm, environment
+from dicom_node.demo.received import KINDS
+from dicom_node.demo.standin import Arrival, StandInPacs
+from dicom_node.demo.story import JobStory, Story, read_story
 from dicom_node.dicom.status import Kind
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import ResultKind, State
 from dicom_node.errors import DicomNodeError
 from dicom_node.node.build import build
-from dicom_node.node.loopback import LoopbackNode, Setup, ends_on_sigterm, environment
-from dicom_node.node.received import KINDS
-from dicom_node.node.standin import Arrival, StandInPacs
-from dicom_node.node.story import JobStory, Story, read_story
 
 SETTLE_S = 1.0
 """The stated quiet time of the benchmark."""

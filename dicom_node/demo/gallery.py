@@ -21,8 +21,8 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_node.node.received import FrameKey, Layer, Placement, Results, placement
-from dicom_node.node.story import Step
+from dicom_node.demo.received import FrameKey, Layer, Placement, Results, placement
+from dicom_node.demo.story import Step
 
 Grey = npt.NDArray[np.uint8]
 Colour = npt.NDArray[np.uint8]
@@ -194,7 +194,7 @@ class Page:
 def render(page: Page) -> str:
     """index.html. Every value is escaped; a name the template does not know is an error."""
     environment = Environment(
-        loader=PackageLoader("dicom_node.node", "templates"), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("dicom_node.demo", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["percent"] = lambda part: f"{100.0 * part:.1f}"

@@ -21,20 +21,20 @@ from pathlib import Path
 from rich.console import Console
 
 from dicom_node.deliver.scu import Sent, send
+from dicom_node.demo import summary
+from dicom_node.demo.gallery import render
+from dicom_node.demo.loopback import WRITTEN_BY, LoopbackNode, Setup, ends_on_sigterm, environment
+from dicom_node.demo.received import KINDS, Results, read_results
+from dicom_node.demo.stages import Stages
+from dicom_node.demo.standin import StandInPacs
+from dicom_node.demo.story import Story, read_story
 from dicom_node.dicom.status import Kind
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import ResultKind, State
 from dicom_node.domain.series import StoredInstance
 from dicom_node.errors import DicomNodeError
-from dicom_node.node import summary
 from dicom_node.node.build import Node, build
-from dicom_node.node.gallery import render
-from dicom_node.node.loopback import WRITTEN_BY, LoopbackNode, Setup, ends_on_sigterm, environment
 from dicom_node.node.offline import read_folder
-from dicom_node.node.received import KINDS, Results, read_results
-from dicom_node.node.stages import Stages
-from dicom_node.node.standin import StandInPacs
-from dicom_node.node.story import Story, read_story
 
 SETTLE_S = 1.0
 STABLE_AFTER_S = 5.0

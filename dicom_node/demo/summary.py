@@ -14,14 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dicom_node.domain.identity import UID
-from dicom_node.domain.job import ResultKind
-from dicom_node.domain.series import Study
-from dicom_node.encode.words import numbered
-from dicom_node.infer.manifest import read_manifest
-from dicom_node.node.build import Node
-from dicom_node.node.flow import assemble
-from dicom_node.node.gallery import (
+from dicom_node.demo.gallery import (
     Arrived,
     Chosen,
     Delivered,
@@ -32,8 +25,15 @@ from dicom_node.node.gallery import (
     seconds_in_words,
     size_in_words,
 )
-from dicom_node.node.received import FrameKey, Results
-from dicom_node.node.story import JobStory, Story, timeline
+from dicom_node.demo.received import FrameKey, Results
+from dicom_node.demo.story import JobStory, Story, timeline
+from dicom_node.domain.identity import UID
+from dicom_node.domain.job import ResultKind
+from dicom_node.domain.series import Study
+from dicom_node.encode.words import numbered
+from dicom_node.infer.manifest import read_manifest
+from dicom_node.node.build import Node
+from dicom_node.node.flow import assemble
 
 FORMS = {
     ResultKind.SR: "Structured Report", ResultKind.SEG: "Segmentation",
