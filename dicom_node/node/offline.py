@@ -10,6 +10,7 @@ from pathlib import Path
 from dicom_node.config import Config
 from dicom_node.dicom.header import read_header
 from dicom_node.domain.identity import UID, Digest
+from dicom_node.domain.job import ResultKind
 from dicom_node.domain.pipeline import Progress, silent
 from dicom_node.domain.series import StoredInstance
 from dicom_node.errors import ConfigurationError, UnreadableObject
@@ -29,6 +30,8 @@ def run_files(config: Config, name: str, path: Path, out: Path, intended_use: st
     instances, skipped = read_folder(path)
     work, _ = compute(config, name, instances, intended_use)
     out.mkdir(parents=True, exist_ok=True)
+    for stale in _results_in(out):  # of an earlier run: never two runs' results side by side
+        stale.unlink()
     files = []
     for number, result in enumerate(work.results, start=1):
         target = out / result_name(result, number)
@@ -102,6 +105,10 @@ def stored(file: Path) -> StoredInstance:
         path=file.resolve(),
         header=header,
     )
+
+
+def _results_in(out: Path) -> list[Path]:
+    return [path for kind in ResultKind for path in out.glob(f"[0-9][0-9]-{kind.value}.dcm")]
 
 
 def _files(path: Path) -> Iterator[Path]:
