@@ -59,7 +59,7 @@ class Bundle:
         self._batch_size = int(self._raw.get("batch_size", 16))
         self._channels = int(self._raw.get("channels", 1))
         keys = [key for key in self._raw if key.startswith("preprocessing")]
-        self._preprocessing = Preprocessing({key: self._part(key) for key in keys})
+        self.prepare = Preprocessing({key: self._part(key) for key in keys})
         self._postprocessing = self._part("postprocessing") if "postprocessing" in self._raw else None
 
     @property
@@ -86,9 +86,9 @@ class Bundle:
         """
         if isinstance(image, Volume):
             stack = image.stack
-            prepared = self._preprocessing(image.array, stack.spacing_mm[1:], stack.contrast)
+            prepared = self.prepare(image.array, stack.spacing_mm[1:], stack.contrast)
         else:
-            prepared = self._preprocessing(image, (1.0, 1.0), None)
+            prepared = self.prepare(image, (1.0, 1.0), None)
         return prepared[:, None].expand(-1, self._channels, -1, -1)
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
@@ -125,10 +125,9 @@ class Bundle:
         field = self._raw.get("field")
         if not isinstance(field, dict):
             raise ModelError(f"bundle {self.name} has no `field` in {INFERENCE}")
-        side_mm = float(field["size"]) * float(field["spacing_mm"])
         _, rows, columns = volume.array.shape
         return onto_grid(
-            maps, field_mm=(side_mm, side_mm), rows=rows, columns=columns,
+            maps, size=int(field["size"]), pixel_mm=float(field["spacing_mm"]), rows=rows, columns=columns,
             spacing_mm=volume.stack.spacing_mm[1:],
         )  # fmt: skip
 

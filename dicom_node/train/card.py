@@ -49,7 +49,7 @@ works, and it is the place for weights that a site has trained on its own cases.
   often the networks err; it says nothing about patients.
 - Start: {pretrained}.
 - Steps: {steps_filter} (filter) and {steps_evaluator} (evaluator) in batches of {batch}; {minutes} minutes
-  for all {networks} networks with {processes} at a time, one thread each.
+  for all {networks} networks one after the other, on one busy core.
 
 ## Results, on phantoms
 
@@ -59,7 +59,7 @@ works, and it is the place for weights that a site has trained on its own cases.
 
 Intervals of cases: Wilson. Of slices: bootstrap over patients. Mean over models: the hits are a mean
 and n is the number of cases. A case in which the filter kept no slice has no verdict and counts as
-wrong. The last column is not comparable: other data.
+wrong. The last column is not comparable: other data.{note}
 
 ## Limits
 
@@ -88,7 +88,8 @@ def card(bundle: str, document: dict[str, Any], version: str) -> str:  # Any: JS
         untouched=_cohort(document["cohorts"]["untouched"]),
         difficulty=f"{facts['difficulty']:g}", pretrained=facts["pretrained"], batch=facts["batch"],
         steps_filter=facts["steps"]["filter"], steps_evaluator=facts["steps"]["evaluator"],
-        minutes=f"{facts['minutes']:g}", networks=facts["networks"], processes=facts["processes"],
+        minutes=f"{facts['minutes']:g}", networks=facts["networks"],
+        note="\n\n" + facts["note"] if facts["note"] else "",
         table="\n".join("| " + " | ".join(line) + " |" for line in table_rows(document)),
     )  # fmt: skip
 

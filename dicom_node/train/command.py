@@ -31,10 +31,11 @@ def train(
         Path | None, typer.Option(help="ImageNet weights: .npz (folded, torchvision names) or .safetensors.")
     ] = None,
     folds: Annotated[int, typer.Option(min=3, max=20, help="Parts for cross-validation by patient.")] = 5,
-    limit: Annotated[int | None, typer.Option(min=20, help="Only so many cases per cohort: a trial.")] = None,
+    limit: Annotated[int | None, typer.Option(min=10, help="Only so many cases per cohort: a trial.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead of train.json's steps: a trial.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes, of one thread each.")] = os.cpu_count() or 1,
     version: Annotated[str, typer.Option(help="Version of the bundles.")] = "1.0.0",
+    note: Annotated[str, typer.Option(help="What readers of the cards must know about this training.")] = "",
 ) -> None:
     """Train a pipeline's networks on generated phantoms, cross-validate, and write bundles and cards.
 
@@ -45,11 +46,11 @@ def train(
 
     setup = Setup(out, work, pretrained, cohort, folds, limit, steps, jobs)
     scores = train_uterine(setup, _say)
-    document = finish(setup, scores, version)
+    document = finish(setup, scores, version, note)
     show(document)
 
 
-def finish(setup: Setup, scores: Scores, version: str) -> dict[str, Any]:  # Any: JSON-able
+def finish(setup: Setup, scores: Scores, version: str, note: str) -> dict[str, Any]:  # Any: JSON-able
     """Evaluate, calibrate and write the bundles; the evaluation as JSON."""
     from dicom_node.train.bundles import write_bundles
     from dicom_node.train.evaluate import evaluate as judge
@@ -68,7 +69,7 @@ def finish(setup: Setup, scores: Scores, version: str) -> dict[str, Any]:  # Any
         "batch": recipes[FILTER].batch,
         "networks": 2 * (setup.folds + 1),
         "minutes": scores.minutes,
-        "processes": setup.jobs,
+        "note": note,
     }
     document, calibration = judge(scores, facts)
     weights = shipped_weights(setup, len(scores.fold))

@@ -65,19 +65,25 @@ class Slices:
         return np.array([spec.label == "sarcoma" for spec in self.specs])
 
 
-def load(specs: Sequence[CaseSpec], folder: Path, inference: Path, jobs: int, report: Report) -> Slices:
-    """Slices of the cases. What the cache in `folder` lacks is rendered; `inference` is a bundle's .json."""
+def render_missing(
+    specs: Sequence[CaseSpec], folder: Path, inference: Path, jobs: int, report: Report
+) -> None:  # fmt: skip
+    """Render the cases that the cache in `folder` lacks; `inference` is a bundle's .json."""
     folder.mkdir(parents=True, exist_ok=True)
-    made_by = recipe(inference)
-    wanted = {spec: folder / f"{spec.name}-{_key(spec, made_by)}.npz" for spec in specs}
-    missing = [(spec, path, inference) for spec, path in wanted.items() if not path.is_file()]
-    if missing:
-        report(f"rendering {len(missing)} of {len(specs)} cases")
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=one_thread) as pool:
-            for done, _ in enumerate(pool.map(_make, missing, chunksize=2), start=1):
-                if done % 50 == 0:
-                    report(f"rendered {done} of {len(missing)}")
-    parts = [np.load(path) for path in wanted.values()]
+    wanted = ((spec, cached(spec, folder, inference), inference) for spec in specs)
+    missing = [task for task in wanted if not task[1].is_file()]
+    if not missing:
+        return
+    report(f"rendering {len(missing)} of {len(specs)} cases")
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=one_thread) as pool:
+        for done, _ in enumerate(pool.map(_make, missing, chunksize=2), start=1):
+            if done % 50 == 0:
+                report(f"rendered {done} of {len(missing)}")
+
+
+def load(specs: Sequence[CaseSpec], folder: Path, inference: Path) -> Slices:
+    """Slices of rendered cases."""
+    parts = [np.load(cached(spec, folder, inference)) for spec in specs]
     return Slices(
         specs=tuple(specs),
         images=np.concatenate([part["images"] for part in parts]),
@@ -158,5 +164,7 @@ def _fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _key(spec: CaseSpec, recipe: str) -> str:
-    return hashlib.sha256((json.dumps(asdict(spec), sort_keys=True) + recipe).encode()).hexdigest()[:16]
+def cached(spec: CaseSpec, folder: Path, inference: Path) -> Path:
+    """Where a case is kept."""
+    facts = json.dumps(asdict(spec), sort_keys=True) + recipe(inference)
+    return folder / f"{spec.name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.npz"

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from dicom_node.errors import ModelError
 from dicom_node.train.calibrate import Scored, tumour_probabilities
-from dicom_node.train.dataset import Slices, load, one_thread, recipe
+from dicom_node.train.dataset import Slices, load, one_thread, recipe, render_missing
 from dicom_node.train.names import EVALUATOR, FILTER
 from dicom_node.train.phantoms.cases import CaseSpec, case_specs
 
@@ -76,6 +76,7 @@ class Scores:
     folds_on_untouched: tuple[Scored, ...]
     shipped_on_untouched: Scored
     minutes: float
+    """Of all folds together, as if one had come after the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,13 @@ def train_uterine(setup: Setup, report: Report) -> Scores:
             future.result()
             report(f"{futures[future]} is done, {(time.monotonic() - started) / 60:.1f} minutes")
     scored = [_read(task) for task in tasks]
+    minutes = sum(_minutes(task) for task in tasks)
     return Scores(
         development, untouched, fold,
         tuple(on_development for on_development, _ in scored[:-1]),
         tuple(on_untouched for _, on_untouched in scored[:-1]),
         scored[-1][1],
-        round((time.monotonic() - started) / 60, 1),
+        round(minutes, 1),
     )  # fmt: skip
 
 
@@ -114,10 +116,9 @@ def load_cohorts(setup: Setup, report: Report) -> tuple[Slices, Slices]:
     """(development, untouched), rendered where the cache lacks them."""
     inference = setup.models / FILTER / "configs" / "inference.json"
     folder = setup.work / "slices"
-    return (
-        load(_specs(setup.cohort, setup.limit), folder, inference, setup.jobs, report),
-        load(_specs("untouched", setup.limit), folder, inference, setup.jobs, report),
-    )
+    development, untouched = (_specs(cohort, setup.limit) for cohort in (setup.cohort, "untouched"))
+    render_missing([*development, *untouched], folder, inference, setup.jobs, report)
+    return load(development, folder, inference), load(untouched, folder, inference)
 
 
 def _specs(cohort: str, limit: int | None) -> Sequence[CaseSpec]:
@@ -145,6 +146,7 @@ def _carry_out(task: Task) -> None:
     """In a process of its own: train and score both networks, unless their scores are there."""
     if _scores_path(task).is_file():
         return
+    started = time.monotonic()
     cohorts = _cohorts(task.setup)
     columns: dict[str, npt.NDArray[np.float64]] = {}
     wanted = [
@@ -157,6 +159,7 @@ def _carry_out(task: Task) -> None:
                 tumour = tumour_probabilities(columns[f"{FILTER}-{at}"][rows])
                 rows = rows[tumour >= NEVER_KEPT]
             columns[f"{bundle}-{at}"] = _scored(network, slices, rows)
+    columns["minutes"] = np.array([(time.monotonic() - started) / 60])
     path = _scores_path(task)
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
@@ -217,6 +220,11 @@ def _read(task: Task) -> tuple[Scored, Scored]:
     with np.load(_scores_path(task)) as file:
         on = [Scored(file[f"{FILTER}-{at}"], file[f"{EVALUATOR}-{at}"]) for at in (0, 1)]
     return on[0], on[1]
+
+
+def _minutes(task: Task) -> float:
+    with np.load(_scores_path(task)) as file:
+        return float(file["minutes"][0])
 
 
 def _scores_path(task: Task) -> Path:

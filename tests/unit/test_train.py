@@ -67,7 +67,8 @@ def scores() -> Scores:
 
 FACTS = {
     "difficulty": 0.5, "pretrained": "chance", "steps": {"filter": 1, "evaluator": 1}, "batch": 2,
-    "networks": 12, "minutes": 1.0, "processes": 1, "cohort": "development", "command": "a test",
+    "networks": 12, "minutes": 1.0, "cohort": "development", "command": "a test",
+    "note": "Seen twice.",
 }  # fmt: skip
 
 
@@ -130,6 +131,15 @@ def test_the_band_always_surrounds_the_threshold(scores: Scores) -> None:
     assert found.high / (1 - found.high) >= odds * 2 - 1e-3
 
 
+def test_the_threshold_is_the_share_of_sarcomas(scores: Scores) -> None:
+    """Where calibrated probabilities separate best; not a cut that follows the noise of few cases."""
+    sarcomas = scores.development.case_is_sarcoma
+
+    found = fit(scored(scores.development, spread=1.5, seed=0), scores.development, list(range(100)))
+
+    assert round(float(sarcomas.mean()), 4) == found.threshold
+
+
 def test_platt_keeps_separated_classes_finite() -> None:
     """Perfectly separated scores give a slope, not infinity; reversed ones no slope below 0."""
     x = np.array([-2.0, -1.0, 1.0, 2.0])
@@ -164,7 +174,7 @@ def test_the_cut_is_in_the_middle_of_the_widest_gap() -> None:
     """Of equally good cuts the one that is least likely to be chance."""
     p, y = np.array([0.1, 0.2, 0.6, 0.7]), np.array([False, False, True, True])
 
-    assert 0.4 == best_cut(p, y, weigh_classes=True, within=(0.02, 0.98))
+    assert 0.4 == best_cut(p, y, within=(0.02, 0.98))
 
 
 def test_a_case_without_kept_slices_counts_as_wrong(scores: Scores) -> None:
@@ -210,6 +220,7 @@ def test_written_bundles_load_and_their_cards_say_what_they_are(scores: Scores, 
         text = (models / name / "docs" / "README.md").read_text(encoding="utf-8")
         stored = json.loads((models / name / "docs" / "evaluation.json").read_text(encoding="utf-8"))
         assert document == stored
+        assert "\n\nSeen twice.\n" in text
         assert "Trained on generated phantoms only" in text and "Research use only" in text
         assert all(f"| {line[0]} | {line[1]} | {line[2]} |" in text for line in table_rows(stored))
 
