@@ -60,32 +60,44 @@ class GradCam:
 
 
 def onto_grid(
-    maps: Any, *, field_mm: tuple[float, float], rows: int, columns: int, spacing_mm: tuple[float, float]
+    maps: Any, *, size: int, pixel_mm: float, rows: int, columns: int, spacing_mm: tuple[float, float]
 ) -> Maps:  # Any: numpy array or tensor
-    """Maps of a centred field of `field_mm` (rows, columns), brought onto the source grid.
+    """Maps of a network's input, `size` pixels of `pixel_mm` around the centre, on the source grid.
 
     `maps` is (slices, r, c); the result (slices, rows, columns) float32, linear between the
     centres of the map's cells and zero outside the field. `spacing_mm` is the source's (rows, columns).
+
+    Convolutions of odd width, padded by half of it on both sides, centre cell i on input pixel
+    i x stride, not on the middle of a block of pixels: taken for the latter, every map would lie
+    half a cell (18 mm at 36 mm) to the right and below of what it shows.
     """
     import torch
 
     values = torch.as_tensor(maps, dtype=torch.float32)
     if values.shape[0] == 0:
         return np.zeros((0, rows, columns), np.float32)
-    y = _places(rows, spacing_mm[0], field_mm[0])
-    x = _places(columns, spacing_mm[1], field_mm[1])
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
+    y, x = (
+        _cells(count, step_mm, size, pixel_mm, cells)
+        for count, step_mm, cells in zip((rows, columns), spacing_mm, values.shape[1:], strict=True)
+    )
+    grid = torch.stack(torch.meshgrid(x[0], y[0], indexing="xy"), dim=-1)[None]
     sampled = torch.nn.functional.grid_sample(
-        values[None], grid, mode="bilinear", padding_mode="border", align_corners=False
+        values[None], grid, mode="bilinear", padding_mode="border", align_corners=True
     )[0]
-    outside = (y.abs() > 1)[:, None] | (x.abs() > 1)[None, :]
+    outside = y[1][:, None] | x[1][None, :]
     result: Maps = sampled.masked_fill_(outside, 0.0).numpy()
     return result
 
 
-def _places(count: int, step_mm: float, field_mm: float) -> torch.Tensor:
-    """Pixel centres of a centred axis, in halves of the field: -1 and 1 are its edges."""
+def _cells(
+    count: int, step_mm: float, size: int, pixel_mm: float, cells: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each source pixel of a centred axis: its place among the cells, -1 the first and 1 the last
+    one's centre; and whether it lies outside the network's field."""
     import torch
 
-    centres = (torch.arange(count, dtype=torch.float32) + 0.5 - count / 2) * step_mm
-    return centres / (field_mm / 2)
+    from_centre_mm = (torch.arange(count, dtype=torch.float32) + 0.5 - count / 2) * step_mm
+    input_pixel = from_centre_mm / pixel_mm + (size - 1) / 2
+    cell = input_pixel / (size / cells)
+    place = 2 * cell / (cells - 1) - 1 if cells > 1 else torch.zeros(count)
+    return place, from_centre_mm.abs() > size * pixel_mm / 2

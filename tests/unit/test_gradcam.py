@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -49,23 +51,48 @@ def test_a_map_does_not_depend_on_its_batch(evaluator: Bundle) -> None:
     assert torch.allclose(together, alone, atol=1e-5)
 
 
+def test_a_cell_looks_at_the_pixel_it_is_placed_on(evaluator: Bundle) -> None:
+    """By the gradient: what cell i answers to is centred on input pixel i x stride, as `onto_grid` says.
+
+    All weights are made equal, so that only the geometry of the network decides. Were it the
+    middle of a block of 16 pixels, it would be 7.5 further.
+    """
+    import torch
+
+    even = copy.deepcopy(evaluator.network.features)
+    for module in even.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.constant_(module.weight, 1.0 / module.weight[0].numel())
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
+    image = torch.full((1, 3, 640, 640), 1e-3, requires_grad=True)  # far from where ReLU6 saturates
+    row, column = 20, 18
+
+    even(image)[0, :, row, column].sum().backward()
+
+    assert image.grad is not None
+    weight = image.grad[0].sum(0)
+    centre = [float((weight.sum(1 - axis) * torch.arange(640.0)).sum() / weight.sum()) for axis in (0, 1)]
+    assert np.allclose([16 * row, 16 * column], centre, atol=1)
+
+
 def test_maps_land_where_they_belong() -> None:
-    """A hot cell of the field's map is hot around the same place, in mm, of the source."""
+    """A hot cell of the field's map is hottest around the same place, in mm, of the source."""
     maps = np.zeros((1, 4, 4), np.float32)
-    maps[0, 0, 3] = 1.0  # top right quarter-cell: centre at y = -75 mm, x = +75 mm of a 200 mm field
+    maps[0, 1, 2] = 1.0  # of 100 pixels, 2 mm each: on pixel 25 of the rows and 50 of the columns
 
-    grid = onto_grid(maps, field_mm=(200.0, 200.0), rows=100, columns=150, spacing_mm=(2.0, 2.0))
+    grid = onto_grid(maps, size=100, pixel_mm=2.0, rows=200, columns=300, spacing_mm=(1.0, 1.0))
 
-    hottest = np.argwhere(grid[0] >= grid.max() - 1e-6).mean(axis=0)
-    assert (1, 100, 150) == grid.shape
-    assert np.allclose([(-75 + 100) / 2 - 0.5, (75 + 150) / 2 - 0.5], hottest, atol=7)
-    assert 0.0 == grid[0, :, :25].max()  # left of the field: 25 columns of 2 mm
+    hottest = np.argwhere(grid[0] >= grid.max() - 0.03).mean(axis=0)
+    assert (1, 200, 300) == grid.shape
+    assert np.allclose([2 * 25 + 0.5, 50 + 2 * 50 + 0.5], hottest, atol=1)
+    assert 0.0 == grid[0, :, :50].max()  # left of the field: 50 columns of 1 mm
 
 
 def test_no_map_is_drawn_outside_the_field() -> None:
     """Pixels the network did not see are zero."""
     grid = onto_grid(
-        np.ones((2, 3, 3), np.float32), field_mm=(10.0, 10.0), rows=20, columns=20, spacing_mm=(1.0, 1.0)
+        np.ones((2, 3, 3), np.float32), size=10, pixel_mm=1.0, rows=20, columns=20, spacing_mm=(1.0, 1.0)
     )
 
     assert 2 * 10 * 10 == int((grid == 1).sum())
