@@ -22,6 +22,7 @@ test: $(READY)
 
 check: $(READY)
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy --strict
 
 bench: $(READY)

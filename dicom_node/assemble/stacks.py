@@ -260,7 +260,7 @@ def _stack(part: _Part) -> Draft | Refusal:
 
 
 def _stride(ordered: Sequence[Image], grid: geometry.Grid) -> str:
-    """"2nd" or the like where slices are missing so evenly that positions alone do not show it."""
+    """ "2nd" or the like where slices are missing so evenly that positions alone do not show it."""
     stated = ordered[0].facts.get("spacing_between_slices")
     if len(ordered) < 3 or not stated or grid.spacing_mm is None or ordered[0].ref.multiframe:
         return ""

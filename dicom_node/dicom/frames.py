@@ -97,9 +97,7 @@ _FACTS: Mapping[str, tuple[int, Reader, int]] = {
 _DIFFUSION, _DIRECTION = 0x00189117, 0x00189076
 _MACROS = frozenset(macro for _, _, macro in _FACTS.values() if macro) | {_DIFFUSION}
 
-WANTED = frozenset(
-    {tag for tag, _, _ in _FACTS.values()} | {_SHARED, _PER_FRAME, 0x00189087, 0x00189075}
-)
+WANTED = frozenset({tag for tag, _, _ in _FACTS.values()} | {_SHARED, _PER_FRAME, 0x00189087, 0x00189075})
 
 _BY_MACRO: dict[int, list[tuple[str, int, Reader]]] = {}
 for _name, (_tag, _reader, _macro) in _FACTS.items():

@@ -119,9 +119,7 @@ def _measurements(verdict: Verdict) -> Iterable[hd.sr.Measurement]:
 
 
 def _class_probability(of: Code, probability: float) -> hd.sr.Measurement:
-    measurement = hd.sr.Measurement(
-        name=_PROBABILITY, value=_rounded(100.0 * probability), unit=_PERCENT
-    )
+    measurement = hd.sr.Measurement(name=_PROBABILITY, value=_rounded(100.0 * probability), unit=_PERCENT)
     return _meaning(measurement, words.probability_of(of))
 
 

@@ -90,9 +90,7 @@ class Receiver:
         """A-ASSOCIATE-RQ: admitted, or rejected with the Standard's reason."""
         assoc = event.assoc
         request = assoc.requestor.primitive
-        answer = self._peers.admit(
-            request.calling_ae_title, request.called_ae_title, assoc.requestor.address
-        )
+        answer = self._peers.admit(request.calling_ae_title, request.called_ae_title, assoc.requestor.address)
         if not isinstance(answer, Rejection):
             limit = self._config.receive.max_associations
             if assoc._server.let_in(assoc, limit):
@@ -122,9 +120,7 @@ class Receiver:
             return _status(PROCESSING_FAILURE, "something failed inside the node; its log says what")
         dimse.stored += recorded is Recorded.NEW
         dimse.stored_bytes += incoming.size_bytes
-        log.detail(
-            "instance.stored", instance=UID(event.request.AffectedSOPInstanceUID), what=recorded.value
-        )
+        log.detail("instance.stored", instance=UID(event.request.AffectedSOPInstanceUID), what=recorded.value)
         return _status(SUCCESS)
 
 

@@ -1,8 +1,8 @@
 """Health and metrics: three pages without patient data, without UIDs, without a way to change anything.
 
-    GET /health    the process answers
-    GET /ready     images are taken: receiver, database and disk; 503 with the reasons else
-    GET /metrics   numbers for Prometheus
+GET /health    the process answers
+GET /ready     images are taken: receiver, database and disk; 503 with the reasons else
+GET /metrics   numbers for Prometheus
 """
 
 from __future__ import annotations

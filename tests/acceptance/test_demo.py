@@ -20,9 +20,7 @@ FORMS = {
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(PROGRAM), *words], capture_output=True, text=True, timeout=280, check=False
-    )
+    return subprocess.run([str(PROGRAM), *words], capture_output=True, text=True, timeout=280, check=False)
 
 
 def phantom(folder: Path) -> Path:

@@ -68,9 +68,7 @@ def test_fifty_random_kills_lose_no_acknowledged_instance_and_duplicate_no_resul
     assert images == scanner.acknowledged
     assert [] == lost(node, scanner.acknowledged)
     assert [] == unfinished(node)
-    kinds = node.rows(
-        "SELECT job_id, kind, count(*) FROM results GROUP BY job_id, kind HAVING count(*) <> 1"
-    )
+    kinds = node.rows("SELECT job_id, kind, count(*) FROM results GROUP BY job_id, kind HAVING count(*) <> 1")
     assert [] == kinds
     last = node.rows("SELECT kind FROM results WHERE superseded_at IS NULL ORDER BY kind")
     assert [("pm",), ("sc",), ("seg",), ("sr",)] == last

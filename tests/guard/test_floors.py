@@ -35,9 +35,7 @@ def place(name: str) -> str:
 
 
 def ours(module: Module) -> list[tuple[int, str]]:
-    return [
-        (line, place(name)) for line, name in imports(module) if name.split(".")[0] == "dicom_node"
-    ]
+    return [(line, place(name)) for line, name in imports(module) if name.split(".")[0] == "dicom_node"]
 
 
 def allowed(importer: str, imported: str) -> bool:

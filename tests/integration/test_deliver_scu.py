@@ -149,7 +149,8 @@ A_ASSOCIATE_AC_HEAD = bytes([2, 0, 0, 0, 1, 0]) + bytes(40)
 
 
 @pytest.mark.parametrize(
-    ("reply", "drip"), [(b"", False), (A_ASSOCIATE_AC_HEAD, False), (A_ASSOCIATE_AC_HEAD, True)],
+    ("reply", "drip"),
+    [(b"", False), (A_ASSOCIATE_AC_HEAD, False), (A_ASSOCIATE_AC_HEAD, True)],
     ids=["silent", "half a PDU", "dripping"],
 )
 def test_a_port_that_is_no_dicom_costs_its_timeout(files: list[Path], reply: bytes, drip: bool) -> None:

@@ -202,9 +202,10 @@ def test_finishing_is_all_or_nothing(store: Books) -> None:
 
     assert State.IN_PROGRESS is store.queue.job(job_id).state
     with store.engine.connect() as connection:
-        assert [] == connection.execute(sa.select(results)).all() + connection.execute(
-            sa.select(deliveries)
-        ).all()
+        assert (
+            []
+            == connection.execute(sa.select(results)).all() + connection.execute(sa.select(deliveries)).all()
+        )
     store.queue.finish(lease, [store.result()], {"pacs": [SR]}, {})  # the worker may try again
 
 

@@ -122,8 +122,9 @@ def test_philips_flair_is_no_t2(real_data: Path) -> None:
     study = one(real_data / "dcm_orthanc_tests" / "Brainix")
 
     assert ({"401: FLAIR axial, 22 slices": 1}, ()) == (summary(study), study.refusals)
-    assert "inversion recovery with TE 100 ms, TR 9000 ms, TI 2500 ms: fluid suppressed" == (
-        study.stacks[0].reasons[0]
+    assert (
+        "inversion recovery with TE 100 ms, TR 9000 ms, TI 2500 ms: fluid suppressed"
+        == (study.stacks[0].reasons[0])
     )
     assert nothing_chosen(study)
 

@@ -35,9 +35,7 @@ def encoded(
     findings: Findings, study: Study, key: str = "k", title: str = "Uterine MRI"
 ) -> list[ResultObject]:
     return list(
-        encode(
-            findings, study, input_key=key, pipeline="uterine_mri", pipeline_version="1.0.0", title=title
-        )
+        encode(findings, study, input_key=key, pipeline="uterine_mri", pipeline_version="1.0.0", title=title)
     )
 
 
@@ -239,9 +237,7 @@ def test_results_join_the_study_they_came_from(tmp_path: Path) -> None:
         assert data_set.SeriesDescription.endswith(" - not for diagnostic use")
     assert len(objects) == len({data_set.SeriesInstanceUID for data_set in objects})
     assert [9000, 9010, 9100, 9101, 9102, 9200, 9201, 9202] == [int(d.SeriesNumber) for d in objects]
-    assert {source.FrameOfReferenceUID} == {
-        d.FrameOfReferenceUID for d in objects if d.Modality in ("SEG",)
-    }
+    assert {source.FrameOfReferenceUID} == {d.FrameOfReferenceUID for d in objects if d.Modality in ("SEG",)}
 
 
 def test_all_dates_are_those_of_the_newest_source_image(tmp_path: Path) -> None:

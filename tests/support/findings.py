@@ -118,9 +118,7 @@ def enhanced(folder: Path, *, slices: int = 6, b_values: Sequence[float] = (0.0,
     stacks = []
     for which, b_value in enumerate(b_values):
         frames = [
-            _frame(
-                data_set, path, place * len(b_values) + which + 1, _position(made, place), multiframe=True
-            )
+            _frame(data_set, path, place * len(b_values) + which + 1, _position(made, place), multiframe=True)
             for place in range(slices)
         ]
         own = SeriesMade(7, Contrast.DWI, Plane.AXIAL, slices, 40, 40, b_value)

@@ -16,9 +16,7 @@ _JAXP = [f"-Djdk.xml.{limit}=0" for limit in ("xpathExprOpLimit", "xpathExprGrpL
 def dciodvfy_errors(path: Path) -> list[str]:
     """What dicom3tools' dciodvfy calls an error against PS3.3."""
     _require("dciodvfy", "dicom3tools")
-    done = subprocess.run(
-        ["dciodvfy", "-new", path], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, timeout=60, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     return [line for line in lines if line.startswith(("Error", "Abort"))]
 

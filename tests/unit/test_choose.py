@@ -62,9 +62,7 @@ def test_the_reasons_cover_the_chosen_and_those_passed_over(tmp_path: Path) -> N
 
 def test_a_measured_b_value_is_preferred_to_a_calculated_higher_one(tmp_path: Path) -> None:
     """A calculated image extrapolates: it holds nothing that was not measured, and other noise."""
-    calculated = mr.DWI.but(
-        ImageType=TRACE, SequenceName="*ep_b50_800", DiffusionBValue=1400.0
-    )
+    calculated = mr.DWI.but(ImageType=TRACE, SequenceName="*ep_b50_800", DiffusionBValue=1400.0)
     study = [*mr.mr_series(mr.DWI, 8, SeriesNumber=6), *mr.mr_series(calculated, 8, SeriesNumber=8)]
 
     choice = chosen(DWI_HIGH, study, tmp_path)
@@ -77,9 +75,7 @@ def test_a_measured_b_value_is_preferred_to_a_calculated_higher_one(tmp_path: Pa
 
 
 def test_a_calculated_b_value_is_better_than_none(tmp_path: Path) -> None:
-    calculated = mr.DWI.but(
-        ImageType=TRACE, SequenceName="*ep_b50_400", DiffusionBValue=1400.0
-    )
+    calculated = mr.DWI.but(ImageType=TRACE, SequenceName="*ep_b50_400", DiffusionBValue=1400.0)
 
     choice = chosen(DWI_HIGH, mr.mr_series(calculated, 8), tmp_path)
 

@@ -50,9 +50,7 @@ def test_results_are_not_wiped_while_they_are_the_input(tmp_path: Path) -> None:
         prepared(tmp_path, tmp_path / "dicom")
 
 
-def test_a_failure_is_a_sentence_and_exit_code_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_failure_is_a_sentence_and_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No traceback for an input that is not there."""
     assert 1 == demo(tmp_path / "absent", tmp_path / "out")
     assert "absent does not exist" in " ".join(capsys.readouterr().out.split())

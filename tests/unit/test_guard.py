@@ -111,8 +111,9 @@ def test_at_least_one_of_a_group_must_be_there(study: Study, policy: str) -> Non
     neither = tuple(stack for stack in study.stacks if stack.contrast is not Contrast.T2)
 
     assert None is judged(study, policy, stacks=one)[0]
-    assert NotPerformed("no T2 axial or T2 sagittal series is there", "missing-series") == (
-        judged(study, policy, stacks=neither)[0]
+    assert (
+        NotPerformed("no T2 axial or T2 sagittal series is there", "missing-series")
+        == (judged(study, policy, stacks=neither)[0])
     )
 
 

@@ -242,7 +242,10 @@ def test_time_points_as_separate_series_are_one_dynamic(tmp_path: Path) -> None:
         ds
         for phase in range(3)
         for ds in mr.mr_series(
-            mr.T1_VIBE, 6, SeriesNumber=10 + phase, SeriesDescription="",
+            mr.T1_VIBE,
+            6,
+            SeriesNumber=10 + phase,
+            SeriesDescription="",
             AcquisitionTime=f"1200{10 * phase:02d}",
         )
     ]
