@@ -42,7 +42,7 @@ class Bundle:
         postprocessing   a MONAI Compose on the network's output
         batch_size       images per forward pass
         field            of 2-D networks with Grad-CAM: `size` (pixels) and `spacing_mm` of their input
-        gradcam          `layer`, `head` and `of_class`, see `gradcam.py`
+        gradcam          `layer`, `head`, `of_class`, and where the layer's cells are: `first_px`, `step_px`
 
     Raises ModelError when the bundle is missing, damaged, or not what its configuration says.
     """
@@ -120,16 +120,16 @@ class Bundle:
 
     def onto_source(self, maps: Any, volume: Volume) -> npt.NDArray[np.float32]:  # Any: array or tensor
         """Maps of the network's field of view on the volume's own grid: (slices, rows, columns)."""
-        from dicom_node.infer.gradcam import onto_grid
+        from dicom_node.infer.gradcam import Lattice, onto_grid
 
-        field = self._raw.get("field")
-        if not isinstance(field, dict):
-            raise ModelError(f"bundle {self.name} has no `field` in {INFERENCE}")
+        field, cam = self._raw.get("field"), self._raw.get("gradcam")
+        if not isinstance(field, dict) or not isinstance(cam, dict):
+            raise ModelError(f"bundle {self.name} has no `field` or no `gradcam` in {INFERENCE}")
+        lattice = Lattice(
+            int(field["size"]), float(field["spacing_mm"]), float(cam["first_px"]), float(cam["step_px"])
+        )
         _, rows, columns = volume.array.shape
-        return onto_grid(
-            maps, size=int(field["size"]), pixel_mm=float(field["spacing_mm"]), rows=rows, columns=columns,
-            spacing_mm=volume.stack.spacing_mm[1:],
-        )  # fmt: skip
+        return onto_grid(maps, lattice, rows=rows, columns=columns, spacing_mm=volume.stack.spacing_mm[1:])
 
     def infer(self, image: Image) -> npt.NDArray[np.float32]:
         """Preprocess, run and postprocess: one output per slice, e.g. (slices, 1) probabilities."""

@@ -9,6 +9,7 @@ no backward pass, and every image of a batch gets its own map.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,45 +60,54 @@ class GradCam:
         return outputs, torch.relu(torch.einsum("nchw,c->nhw", seen[0], weights))
 
 
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """Where the cells of a feature map are: in a square, centred field of view of `size` pixels.
+
+    Cell i is centred on input pixel `first_px + i * step_px` (both count from 0). With stride-2
+    convolutions padded by one on either side that is i * 2^n, not the middle of the i-th of equal
+    parts: taking it for the latter moves a map by half a cell, here 17 mm, to the lower right.
+    """
+
+    size: int
+    spacing_mm: float
+    first_px: float
+    step_px: float
+
+
 def onto_grid(
-    maps: Any, *, size: int, pixel_mm: float, rows: int, columns: int, spacing_mm: tuple[float, float]
+    maps: Any, lattice: Lattice, *, rows: int, columns: int, spacing_mm: tuple[float, float]
 ) -> Maps:  # Any: numpy array or tensor
-    """Maps of a network's input, `size` pixels of `pixel_mm` around the centre, on the source grid.
+    """Maps of a lattice, brought onto the source grid, whose centre is the centre of the field of view.
 
     `maps` is (slices, r, c); the result (slices, rows, columns) float32, linear between the
-    centres of the map's cells and zero outside the field. `spacing_mm` is the source's (rows, columns).
-
-    Convolutions of odd width, padded by half of it on both sides, centre cell i on input pixel
-    i x stride, not on the middle of a block of pixels: taken for the latter, every map would lie
-    half a cell (18 mm at 36 mm) to the right and below of what it shows.
+    centres of cells and zero outside the field. `spacing_mm` is the source's (rows, columns).
     """
     import torch
 
     values = torch.as_tensor(maps, dtype=torch.float32)
     if values.shape[0] == 0:
         return np.zeros((0, rows, columns), np.float32)
-    y, x = (
-        _cells(count, step_mm, size, pixel_mm, cells)
-        for count, step_mm, cells in zip((rows, columns), spacing_mm, values.shape[1:], strict=True)
-    )
-    grid = torch.stack(torch.meshgrid(x[0], y[0], indexing="xy"), dim=-1)[None]
+    y, x = _field_px(rows, spacing_mm[0], lattice), _field_px(columns, spacing_mm[1], lattice)
+    places = [_normalised(at, lattice, cells) for at, cells in ((x, values.shape[2]), (y, values.shape[1]))]
+    grid = torch.stack(torch.meshgrid(*places, indexing="xy"), dim=-1)[None]
     sampled = torch.nn.functional.grid_sample(
-        values[None], grid, mode="bilinear", padding_mode="border", align_corners=True
+        values[None], grid, mode="bilinear", padding_mode="border", align_corners=False
     )[0]
-    outside = y[1][:, None] | x[1][None, :]
-    result: Maps = sampled.masked_fill_(outside, 0.0).numpy()
+    outside = [(at < -0.5) | (at > lattice.size - 0.5) for at in (y, x)]
+    result: Maps = sampled.masked_fill_(outside[0][:, None] | outside[1][None, :], 0.0).numpy()
     return result
 
 
-def _cells(
-    count: int, step_mm: float, size: int, pixel_mm: float, cells: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each source pixel of a centred axis: its place among the cells, -1 the first and 1 the last
-    one's centre; and whether it lies outside the network's field."""
+def _field_px(count: int, step_mm: float, lattice: Lattice) -> torch.Tensor:
+    """The source's pixel centres along one axis, as pixel numbers of the network's input."""
     import torch
 
     from_centre_mm = (torch.arange(count, dtype=torch.float32) + 0.5 - count / 2) * step_mm
-    input_pixel = from_centre_mm / pixel_mm + (size - 1) / 2
-    cell = input_pixel / (size / cells)
-    place = 2 * cell / (cells - 1) - 1 if cells > 1 else torch.zeros(count)
-    return place, from_centre_mm.abs() > size * pixel_mm / 2
+    return from_centre_mm / lattice.spacing_mm + lattice.size / 2 - 0.5
+
+
+def _normalised(field_px: torch.Tensor, lattice: Lattice, cells: int) -> torch.Tensor:
+    """Pixel numbers as `grid_sample` wants them: -1 and 1 are the outer edges of the first and last cell."""
+    cell = (field_px - lattice.first_px) / lattice.step_px
+    return (2 * cell + 1) / cells - 1

@@ -253,7 +253,8 @@ def _key(task: Task) -> str:
         for bundle in (FILTER, EVALUATOR) for name in ("inference.json", "train.json")
     ]  # fmt: skip
     for config in configs:
-        config.pop("_meta_", None)
+        for key in ("_meta_", "gradcam"):  # decide nothing about training
+            config.pop(key, None)
     start = hashlib.sha256(setup.pretrained.read_bytes()).hexdigest() if setup.pretrained else ""
     specs = [[asdict(spec) for spec in _specs(cohort, setup.limit)] for cohort in (setup.cohort, "untouched")]
     made_by = recipe(setup.models / FILTER / "configs" / "inference.json")

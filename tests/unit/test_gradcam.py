@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dicom_node.infer.bundle import Bundle
-from dicom_node.infer.gradcam import onto_grid
+from dicom_node.infer.gradcam import Lattice, onto_grid
 from support.bundles import EVALUATOR, uterine_bundles
 
 
@@ -77,22 +77,36 @@ def test_a_cell_looks_at_the_pixel_it_is_placed_on(evaluator: Bundle) -> None:
 
 
 def test_maps_land_where_they_belong() -> None:
-    """A hot cell of the field's map is hottest around the same place, in mm, of the source."""
+    """Cell i is centred on input pixel first + i x step: hot there, in mm from the centre, on the source."""
     maps = np.zeros((1, 4, 4), np.float32)
-    maps[0, 1, 2] = 1.0  # of 100 pixels, 2 mm each: on pixel 25 of the rows and 50 of the columns
+    maps[0, 1, 2] = 1.0  # input pixels 16 down and 32 across, of 64
 
-    grid = onto_grid(maps, size=100, pixel_mm=2.0, rows=200, columns=300, spacing_mm=(1.0, 1.0))
+    grid = onto_grid(maps, Lattice(64, 2.0, 0, 16), rows=200, columns=300, spacing_mm=(1.0, 0.5))
 
-    hottest = np.argwhere(grid[0] >= grid.max() - 0.03).mean(axis=0)
+    hottest = np.argwhere(grid[0] >= grid.max() - 1e-6).mean(axis=0)
+    y_mm, x_mm = (16 - 31.5) * 2.0, (32 - 31.5) * 2.0
     assert (1, 200, 300) == grid.shape
-    assert np.allclose([2 * 25 + 0.5, 50 + 2 * 50 + 0.5], hottest, atol=1)
-    assert 0.0 == grid[0, :, :50].max()  # left of the field: 50 columns of 1 mm
+    assert np.allclose([y_mm + 99.5, x_mm / 0.5 + 149.5], hottest, atol=1.0)
+
+
+def test_a_bright_spot_is_seen_where_it_is() -> None:
+    """Through a network of stride-2 convolutions padded by one, the map's peak is on the spot."""
+    import torch
+
+    blocks = [torch.nn.AvgPool2d(3, stride=2, padding=1) for _ in range(4)]
+    image = torch.zeros(1, 1, 112, 112)
+    image[0, 0, 48, 64] = 1.0
+
+    maps = torch.nn.Sequential(*blocks)(image)[:, 0]
+    grid = onto_grid(maps, Lattice(112, 1.0, 0, 16), rows=112, columns=112, spacing_mm=(1.0, 1.0))
+
+    assert (48, 64) == tuple(int(at) for at in np.unravel_index(grid[0].argmax(), grid[0].shape))
 
 
 def test_no_map_is_drawn_outside_the_field() -> None:
     """Pixels the network did not see are zero."""
     grid = onto_grid(
-        np.ones((2, 3, 3), np.float32), size=10, pixel_mm=1.0, rows=20, columns=20, spacing_mm=(1.0, 1.0)
+        np.ones((2, 3, 3), np.float32), Lattice(10, 1.0, 0, 4), rows=20, columns=20, spacing_mm=(1.0, 1.0)
     )
 
     assert 2 * 10 * 10 == int((grid == 1).sum())
