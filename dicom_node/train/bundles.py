@@ -31,6 +31,8 @@ INPUT = {
         "channel_def": {"0": "slice", "1": "the same slice", "2": "the same slice"},
     }
 }  # fmt: skip
+
+
 def write_bundles(
     models: Path, weights: dict[str, Path], calibration: Calibration, document: dict[str, Any], version: str
 ) -> None:  # Any: JSON-able

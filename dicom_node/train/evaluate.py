@@ -139,9 +139,7 @@ def _cross_validated(
     return line
 
 
-def _auroc_of(
-    need: str, scores: Scores, calibrations: Sequence[Calibration], numbers: Ints
-) -> float | None:
+def _auroc_of(need: str, scores: Scores, calibrations: Sequence[Calibration], numbers: Ints) -> float | None:
     """Of one sequence alone."""
     truth = scores.development.case_is_sarcoma
     said: Probabilities = []

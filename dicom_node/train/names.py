@@ -2,3 +2,6 @@
 
 FILTER = "uterine_tumor_filter"
 EVALUATOR = "uterine_sarcoma_evaluator"
+
+UNTOUCHED_SEED = 2026
+"""Of the later cases. Those of seed 0 were looked at while the recipe was made; these were not."""

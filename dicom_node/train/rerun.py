@@ -15,6 +15,7 @@ from dicom_node.domain.series import FrameRef, Patient, Plane, Stack, Study, Vol
 from dicom_node.infer.runtime import Runtime, use
 from dicom_node.train.dataset import NEEDS
 from dicom_node.train.evaluate import row
+from dicom_node.train.names import UNTOUCHED_SEED
 from dicom_node.train.phantoms.cases import CaseSpec, case_specs
 from dicom_node.train.phantoms.generate import PhantomSequence, render
 
@@ -28,7 +29,7 @@ def rerun_untouched(models: Path, limit: int | None, report: Callable[[str], Non
 
     use(Runtime(models))
     pipeline = UterineMri()
-    specs = case_specs("untouched")[:limit]
+    specs = case_specs("untouched", UNTOUCHED_SEED)[:limit]
     said: list[float | None] = []
     for number, spec in enumerate(specs, start=1):
         findings = pipeline.run(phantom_case(spec, UterineMri.needs))

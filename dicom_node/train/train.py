@@ -4,7 +4,8 @@
              and judged on the other (f). A case is wholly in one fold.
     shipped: networks learn from all cases; their calibration is that of the five calibration
              parts together, in which every case was scored by networks that never saw it.
-    untouched cases: scored by every fold's networks and by the shipped ones, once, at the end.
+    untouched cases: scored by every fold's networks and by the shipped ones, once, at the end; other
+             seeds than any that were looked at while this was made.
 
 Folds run in processes of one thread each: faster than threads on few cores, and the same
 weights whatever the number of cores. Scores are left in a work folder; what is there already
@@ -22,7 +23,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ import numpy.typing as npt
 from dicom_node.errors import ModelError
 from dicom_node.train.calibrate import Scored, tumour_probabilities
 from dicom_node.train.dataset import Slices, load, one_thread, recipe, render_missing
-from dicom_node.train.names import EVALUATOR, FILTER
+from dicom_node.train.names import EVALUATOR, FILTER, UNTOUCHED_SEED
 from dicom_node.train.phantoms.cases import CaseSpec, case_specs
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def load_cohorts(setup: Setup, report: Report) -> tuple[Slices, Slices]:
 
 
 def _specs(cohort: str, limit: int | None) -> Sequence[CaseSpec]:
-    specs = case_specs(cohort)
+    specs = case_specs(cohort, UNTOUCHED_SEED if cohort == "untouched" else 0)
     return specs[:limit] if limit else specs
 
 
@@ -143,10 +144,9 @@ def _task(setup: Setup, fold: Cases, f: int) -> Task:
 
 
 def _carry_out(task: Task) -> None:
-    """In a process of its own: train and score both networks, unless their scores are there."""
+    """In a process of its own: train and score both networks, unless weights or scores are there."""
     if _scores_path(task).is_file():
         return
-    started = time.monotonic()
     cohorts = _cohorts(task.setup)
     columns: dict[str, npt.NDArray[np.float64]] = {}
     wanted = [
@@ -159,7 +159,6 @@ def _carry_out(task: Task) -> None:
                 tumour = tumour_probabilities(columns[f"{FILTER}-{at}"][rows])
                 rows = rows[tumour >= NEVER_KEPT]
             columns[f"{bundle}-{at}"] = _scored(network, slices, rows)
-    columns["minutes"] = np.array([(time.monotonic() - started) / 60])
     path = _scores_path(task)
     partial = path.with_suffix(".part")
     with partial.open("wb") as file:
@@ -175,14 +174,30 @@ def _cohorts(setup: Setup) -> tuple[Slices, Slices]:
 def _trained(task: Task, bundle: str, development: Slices) -> torch.nn.Module:
     from dicom_node.train.network import half_precision, read_recipe, train_network
 
+    if weights_path(task, bundle).is_file():
+        return half_precision(_again(task, bundle))
+    started = time.monotonic()
     positive, negative = _truth(bundle, development, task.learn)
     network = train_network(
         task.setup.models / bundle, development, positive, negative,
         recipe=read_recipe(task.setup.models / bundle, task.setup.steps),
         pretrained=task.setup.pretrained,
     )  # fmt: skip
+    _minutes_path(task, bundle).parent.mkdir(parents=True, exist_ok=True)
+    _minutes_path(task, bundle).write_text(f"{(time.monotonic() - started) / 60:.2f}\n")
     _save(half_precision(network), weights_path(task, bundle))
     return network
+
+
+def _again(task: Task, bundle: str) -> torch.nn.Module:
+    """The network that was trained already; only what it is scored on is new."""
+    from safetensors.torch import load_file
+
+    from dicom_node.train.network import new_network
+
+    network = new_network(task.setup.models / bundle, None)
+    network.load_state_dict(load_file(weights_path(task, bundle)))
+    return network.eval()
 
 
 def _truth(bundle: str, slices: Slices, cases: Cases) -> tuple[Rows, Rows]:
@@ -223,8 +238,12 @@ def _read(task: Task) -> tuple[Scored, Scored]:
 
 
 def _minutes(task: Task) -> float:
-    with np.load(_scores_path(task)) as file:
-        return float(file["minutes"][0])
+    """How long both networks of a fold learned."""
+    return sum(float(_minutes_path(task, bundle).read_text()) for bundle in (FILTER, EVALUATOR))
+
+
+def _minutes_path(task: Task, bundle: str) -> Path:
+    return weights_path(task, bundle).with_suffix(".minutes")
 
 
 def _scores_path(task: Task) -> Path:
@@ -232,7 +251,7 @@ def _scores_path(task: Task) -> Path:
 
 
 def weights_path(task: Task, bundle: str) -> Path:
-    return task.setup.work / "scores" / f"{task.name}-{_key(task)}-{bundle}.safetensors"
+    return task.setup.work / "scores" / f"{task.name}-{_weights_key(task)}-{bundle}.safetensors"
 
 
 def shipped_weights(setup: Setup, cases: int) -> dict[str, Path]:
@@ -246,7 +265,14 @@ def shipped_weights(setup: Setup, cases: int) -> dict[str, Path]:
 
 @lru_cache
 def _key(task: Task) -> str:
-    """A digest of all that decides a fold's scores, so that a changed setting is trained anew."""
+    """A digest of all that decides a fold's scores, so that a changed setting is scored anew."""
+    untouched = [asdict(spec) for spec in _specs("untouched", task.setup.limit)]
+    return _digest([_weights_key(task), untouched, task.score])
+
+
+@lru_cache
+def _weights_key(task: Task) -> str:
+    """A digest of all that decides a fold's weights, so that a changed setting is trained anew."""
     setup = task.setup
     configs = [
         json.loads((setup.models / bundle / "configs" / name).read_text(encoding="utf-8"))
@@ -256,7 +282,10 @@ def _key(task: Task) -> str:
         for key in ("_meta_", "gradcam"):  # decide nothing about training
             config.pop(key, None)
     start = hashlib.sha256(setup.pretrained.read_bytes()).hexdigest() if setup.pretrained else ""
-    specs = [[asdict(spec) for spec in _specs(cohort, setup.limit)] for cohort in (setup.cohort, "untouched")]
+    specs = [asdict(spec) for spec in _specs(setup.cohort, setup.limit)]
     made_by = recipe(setup.models / FILTER / "configs" / "inference.json")
-    facts = json.dumps([configs, start, specs, made_by, setup.steps, setup.seed, task.learn, task.score])
-    return hashlib.sha256(facts.encode()).hexdigest()[:16]
+    return _digest([configs, start, specs, made_by, setup.steps, setup.seed, task.learn])
+
+
+def _digest(facts: Any) -> str:  # Any: JSON values
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -15,6 +15,7 @@ from dicom_node.errors import DicomNodeError
 from dicom_node.infer.bundle import Bundle, bundle_digests
 from dicom_node.train import dataset
 from dicom_node.train.dataset import cached
+from dicom_node.train.names import UNTOUCHED_SEED
 from dicom_node.train.phantoms.cases import case_specs
 from dicom_node.train.rerun import phantom_case
 from pipelines.uterine_mri import UterineMri
@@ -34,7 +35,7 @@ def fill_cache(folder: Path, inference: Path) -> None:
     """Ten cases of each cohort with a few slices of noise, as if they had been rendered."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for spec in (*case_specs("development")[:10], *case_specs("untouched")[:10]):
+    for spec in (*case_specs("development")[:10], *case_specs("untouched", UNTOUCHED_SEED)[:10]):
         tumour = np.tile([0.0, 100.0], 4).astype(np.float32)
         is_sarcoma = spec.label == "sarcoma"
         np.savez(
