@@ -81,7 +81,8 @@ def onto_grid(
     """Maps of a lattice, brought onto the source grid, whose centre is the centre of the field of view.
 
     `maps` is (slices, r, c); the result (slices, rows, columns) float32, linear between the
-    centres of cells and zero outside the field. `spacing_mm` is the source's (rows, columns).
+    centres of cells, and zero outside the field or more than half a cell beyond the outermost
+    centres: no cell is placed there. `spacing_mm` is the source's (rows, columns).
     """
     import torch
 
@@ -94,7 +95,7 @@ def onto_grid(
     sampled = torch.nn.functional.grid_sample(
         values[None], grid, mode="bilinear", padding_mode="border", align_corners=False
     )[0]
-    outside = [(at < -0.5) | (at > lattice.size - 0.5) for at in (y, x)]
+    outside = [_outside(at, lattice, cells) for at, cells in ((y, values.shape[1]), (x, values.shape[2]))]
     result: Maps = sampled.masked_fill_(outside[0][:, None] | outside[1][None, :], 0.0).numpy()
     return result
 
@@ -111,3 +112,11 @@ def _normalised(field_px: torch.Tensor, lattice: Lattice, cells: int) -> torch.T
     """Pixel numbers as `grid_sample` wants them: -1 and 1 are the outer edges of the first and last cell."""
     cell = (field_px - lattice.first_px) / lattice.step_px
     return (2 * cell + 1) / cells - 1
+
+
+def _outside(field_px: torch.Tensor, lattice: Lattice, cells: int) -> torch.Tensor:
+    """Where the network saw nothing, or no cell is placed."""
+    half = lattice.step_px / 2
+    first = max(-0.5, lattice.first_px - half)
+    last = min(lattice.size - 0.5, lattice.first_px + (cells - 1) * lattice.step_px + half)
+    return (field_px < first) | (field_px > last)

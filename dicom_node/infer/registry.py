@@ -102,7 +102,5 @@ def _missing(kind: type) -> list[str]:
 
 def _named(kind: type[Pipeline], path: Path) -> type[Pipeline]:
     if not _NAME.fullmatch(kind.name):
-        raise PipelineError(
-            f"pipeline {path.name}: name {kind.name!r} must be 1 to 32 of a-z, 0-9, - and _"
-        )
+        raise PipelineError(f"pipeline {path.name}: name {kind.name!r} must be 1 to 32 of a-z, 0-9, - and _")
     return kind

@@ -67,7 +67,9 @@ wrong. The last column is not comparable: other data.{note}
   masses, pregnancies, implants, artefacts and sequences that it never saw.
 - It never saw a study without a tumour; one case in four of its data is a sarcoma, as in AutoDiag-AI's,
   and the probabilities are calibrated to that.
-- A heatmap says where the network looked, not where a tumour ends.
+- A heatmap says which parts of an image spoke for sarcoma to the network, 36 mm at a time, and not where
+  a tumour is or ends: in these phantoms its hottest place often lies beside the tumour. Maps are
+  scaled by case, so every case has a hottest place, also one without a sarcoma.
 
 ## Licence
 

@@ -103,11 +103,13 @@ def test_a_bright_spot_is_seen_where_it_is() -> None:
     assert (48, 64) == tuple(int(at) for at in np.unravel_index(grid[0].argmax(), grid[0].shape))
 
 
-def test_no_map_is_drawn_outside_the_field() -> None:
-    """Pixels the network did not see are zero."""
+def test_no_map_is_drawn_where_no_cell_looked() -> None:
+    """Outside the field, and more than half a cell beyond the last cell, a map is zero."""
     grid = onto_grid(
-        np.ones((2, 3, 3), np.float32), Lattice(10, 1.0, 0, 4), rows=20, columns=20, spacing_mm=(1.0, 1.0)
+        np.ones((2, 3, 3), np.float32), Lattice(12, 1.0, 0, 4), rows=20, columns=20, spacing_mm=(1.0, 1.0)
     )
 
-    assert 2 * 10 * 10 == int((grid == 1).sum())
-    assert 2 * 20 * 20 - 200 == int((grid == 0).sum())
+    shown = np.zeros((2, 20, 20), bool)
+    shown[:, 4:15, 4:15] = True  # pixels 0 to 10 of 12: cells are centred on 0, 4 and 8
+    assert np.array_equal(shown, grid == 1)
+    assert np.array_equal(~shown, grid == 0)

@@ -256,9 +256,7 @@ def test_a_network_learns_and_repeats(tmp_path: Path) -> None:
     positive, negative = np.flatnonzero(slices.tumour), np.flatnonzero(~slices.tumour)
 
     def learn() -> torch.nn.Module:
-        return train_network(
-            models / FILTER, slices, positive, negative, recipe=recipe, pretrained=None
-        )
+        return train_network(models / FILTER, slices, positive, negative, recipe=recipe, pretrained=None)
 
     first, second = learn(), learn()
     said = logits(first, slices, np.arange(len(slices.case)))
