@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ from typing import IO, Any
 from dicom_node import log
 from dicom_node.config import Config
 from dicom_node.domain.pipeline import Pipeline
-from dicom_node.errors import DicomNodeError, ModelError, PipelineError
+from dicom_node.errors import DicomNodeError, ModelError, OutOfStorage, PipelineError
 from dicom_node.node.lifeline import Lifeline
 from dicom_node.node.sandbox import Order, threads
 
@@ -97,6 +98,11 @@ def _outcome(config: Config, pipelines: Mapping[str, Pipeline], line: str, out: 
         return carry_out(config, pipelines, Order.from_json(line), out)
     except DicomNodeError as error:
         return {"is": "failed", "error": type(error).__name__, "message": str(error)}
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # no fault of the job: it waits
+            why = "the disk has no room for the results; the job waits for room"
+            return {"is": "failed", "error": OutOfStorage.__name__, "message": why}
+        return {"is": "failed", "error": PipelineError.__name__, "message": _kind_and_place(error)}
     except MemoryError:
         return {"is": "failed", "error": "OutOfMemory", "message": "the job ran out of memory"}
     except Exception as error:  # noqa: BLE001 - the edge of the sandbox: a library's text may quote a patient

@@ -14,13 +14,13 @@ import pytest
 
 from dicom_node.config import Config, Infer, Node
 from dicom_node.domain.job import ResultKind
-from dicom_node.errors import JobTimeout, OutOfMemory, PipelineError, WorkerDied
+from dicom_node.errors import JobTimeout, OutOfMemory, OutOfStorage, PipelineError, WorkerDied
 from dicom_node.node.sandbox import Order, Sandbox
 from support import mr
 from support.stored import stored
 
 TOYS = Path(__file__).parent.parent / "support" / "toys"
-ALL = ("answers", "declines", "dies", "hangs", "quotes", "swells")
+ALL = ("answers", "declines", "dies", "fills", "hangs", "quotes", "swells")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,7 @@ def test_an_order_is_answered_with_result_files_and_progress(sandbox: Sandbox, t
         ("hangs", JobTimeout, "the job ran past 8 s and was stopped"),
         ("dies", WorkerDied, "the process that ran the job ended with code 139"),
         ("swells", OutOfMemory, "the limit is 1500 MB"),
+        ("fills", OutOfStorage, "the job waits for room"),
         ("declines", PipelineError, "the toy declines this study"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import ClassVar
@@ -94,6 +95,16 @@ class Quotes(_Toy):
 
     def run(self, case: Case) -> Findings:
         raise ValueError("cannot parse CANARY^PATIENT")
+
+
+class Fills(_Toy):
+    """Finds the disk full."""
+
+    name: ClassVar[str] = "fills"
+    title: ClassVar[str] = "Toy that finds the disk full"
+
+    def run(self, case: Case) -> Findings:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Declines(_Toy):
