@@ -79,12 +79,12 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run a pipeline on files, without network and ledger."""
-    from dicom_node.node.offline import run_files
+    from dicom_node.node.offline import readable, run_files
 
     if intended_use not in ("enforce", "warn"):
         raise typer.BadParameter("is `enforce` or `warn`", param_hint="--intended-use")
     report = run_files(_load(config), pipeline, path, out, intended_use)
-    _show(report, as_json, title=f"{pipeline}: {out}")
+    _show(report if as_json else readable(report), as_json, title=f"{pipeline}: {out}")
 
 
 @app.command()

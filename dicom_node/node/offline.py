@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from dicom_node.config import Config
 from dicom_node.dicom.header import read_header
@@ -50,6 +51,19 @@ def run_files(config: Config, name: str, path: Path, out: Path, intended_use: st
         "results": files,
         "not DICOM": skipped,
         "seconds": work.seconds,
+    }
+
+
+def readable(report: Mapping[str, Any]) -> dict[str, object]:  # Any: JSON values
+    """A report of `run_files` for a person: sentences where a program gets structures."""
+    plan = report["plan"]
+    return {
+        "verdict": report["verdict"],
+        "warnings": report["warnings"],
+        "chosen": [f"{item['asked']}: {'; '.join(item['reasons'])}" for item in plan["choices"]],
+        "refused": plan["refusals"],
+        "results": [f"{item['file']} ({item['bytes']:,} bytes)" for item in report["results"]],
+        "seconds": ", ".join(f"{step} {seconds:.2f}" for step, seconds in report["seconds"].items()),
     }
 
 
