@@ -51,12 +51,14 @@ def serve(config: Config, *, workers: bool = True, announce: Callable[[], None] 
     Returns the exit code. Raises ConfigurationError when another node holds data_dir.
     """
     from dicom_node.node.build import build
+    from dicom_node.node.recover import adopt_orphans
     from dicom_node.store.database import migrate
 
     with data_dir_lock(config.node.data_dir):
         node = build(config)
         migrate(node.engine)
         swept = node.archive.sweep_spool()
+        adopt_orphans(node)
         node.engine.dispose()
         log.event("node.starting", swept=swept, routes=len(config.route), peers=len(config.peer))
         roles = ["receive", "tick"] + ["work"] * (config.infer.workers if workers else 0)

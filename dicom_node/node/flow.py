@@ -30,6 +30,7 @@ from dicom_node.domain.job import Job, Level, ResultKind, ResultObject
 from dicom_node.domain.pipeline import Pipeline, Plan, Progress
 from dicom_node.domain.series import StoredInstance, Study
 from dicom_node.errors import ConfigurationError
+from dicom_node.node import recover
 from dicom_node.node.build import Node
 from dicom_node.receive.scp import Receiver
 from dicom_node.route.plan import describe, input_key, plan
@@ -53,7 +54,7 @@ def read_headers(node: Node) -> int:
 def assemble_and_route(node: Node, pending: PendingStudy, *, quiet_s: float) -> bool:
     """T2: when the study is complete (and because of what), its next revision and the jobs for it."""
     study = assemble(pending.study_uid, 0, node.catalog.instances(pending.study_uid))
-    routes = [(at, node.config.route[at]) for at in matching(node.config.route, pending.peers)]
+    routes = [(at, node.config.route[at]) for at in matching(node.config.route, senders(node, pending))]
     needs = [node.pipelines[route.pipeline].needs for _, route in routes]
     judgement = judge(study, study.instances, needs, quiet_s, node.config.receive)
     if not judgement.complete:
@@ -63,6 +64,11 @@ def assemble_and_route(node: Node, pending: PendingStudy, *, quiet_s: float) -> 
         pending.study_uid, judgement.because, jobs, expected_new=pending.new_instances
     )
     return done is not None  # None: a late image came in between; it is judged again
+
+
+def senders(node: Node, pending: PendingStudy) -> tuple[str, ...]:
+    """Who sent the study; anybody may have, where that was lost with its row (see `recover.py`)."""
+    return tuple(node.config.peers) if recover.PEER in pending.peers else pending.peers
 
 
 def assemble(study_uid: UID, revision: int, instances: Sequence[StoredInstance]) -> Study:

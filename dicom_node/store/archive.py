@@ -84,10 +84,6 @@ class Archive:
         except FileNotFoundError:
             return 0.0
 
-    def remove(self, digest: Digest) -> None:
-        """Remove an object; only for one without a row, while nothing is being stored."""
-        self.path(digest).unlink(missing_ok=True)
-
     def _new_spool_path(self) -> Path:
         return self._spool / f"{secrets.token_hex(16)}.part"
 

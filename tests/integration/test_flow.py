@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from pydicom.dataset import Dataset
 
 from dicom_node.config import Config, Infer, Node, Peer, Route
@@ -18,6 +20,7 @@ from dicom_node.domain.job import State
 from dicom_node.node import flow
 from dicom_node.node.build import Node as Parts
 from dicom_node.node.build import build
+from dicom_node.node.recover import adopt_orphans
 from dicom_node.node.sandbox import Sandbox
 from dicom_node.node.ticker import Ticker
 from dicom_node.node.worker import Worker
@@ -198,6 +201,23 @@ def test_a_late_series_the_pipeline_does_not_use_repeats_nothing(hospital: Hospi
     assert not hospital.work()
     study = hospital.node.queue.job(1).study_uid
     assert "revision 2" in " ".join(row.detail for row in hospital.node.history.of(study))
+
+
+def test_images_whose_rows_were_lost_join_the_ledger_again(hospital: Hospital) -> None:
+    """After a restore from an older backup every image is back and routed; results are not taken for one."""
+    hospital.arrive(mr.mr_series(slices=6))
+    hospital.tick(after_s=60)
+    hospital.work()
+    for table in ("deliveries", "results", "jobs", "revisions", "instances"):
+        with hospital.node.engine.begin() as connection:
+            connection.execute(sa.text(f"DELETE FROM {table}"))  # noqa: S608 - names above
+    for path in hospital.node.config.node.data_dir.glob("objects/*/*"):
+        os.utime(path, (0, 0))  # older than anything that may still be on its way into the ledger
+
+    assert 6 == adopt_orphans(hospital.node)
+    assert 0 == adopt_orphans(hospital.node)
+    hospital.tick(after_s=60)
+    assert [(1, State.SCHEDULED)] == hospital.states()
 
 
 def test_a_job_that_cannot_succeed_fails_with_its_sentence(
