@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from dicom_node.dicom.header import read_header
-from dicom_node.domain.identity import UID, Digest
 from dicom_node.domain.series import StoredInstance
 from dicom_node.errors import UnreadableObject
+from dicom_node.node.offline import stored as stored_file
 from support import mr
 
 
@@ -29,19 +27,3 @@ def stored_files(paths: Iterable[Path]) -> tuple[StoredInstance, ...]:
         except UnreadableObject:
             continue
     return tuple(found)
-
-
-def stored_file(path: Path) -> StoredInstance:
-    header = read_header(path)
-    content = path.read_bytes()
-    return StoredInstance(
-        sop_instance_uid=UID(str(header["sop_instance_uid"])),
-        sop_class_uid=UID(str(header["sop_class_uid"])),
-        transfer_syntax_uid=UID(str(header["transfer_syntax_uid"])),
-        study_uid=UID(str(header["study_uid"])),
-        series_uid=UID(str(header["series_uid"])),
-        digest=Digest(hashlib.sha256(content).hexdigest()),
-        size_bytes=len(content),
-        path=path,
-        header=header,
-    )
