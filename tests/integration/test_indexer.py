@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from dicom_node.assemble.indexer import index
 from dicom_node.assemble.study import read_study
@@ -10,6 +13,14 @@ from dicom_node.domain.identity import UID
 from dicom_node.store.catalog import Arrival
 from support import mr
 from support.ledger import Books
+from support.ledger import books as opened_books
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    """An empty ledger, closed when the test ends: a later test may look at what files there are."""
+    with opened_books(f"sqlite:///{tmp_path}/node.sqlite3", tmp_path) as opened:
+        yield opened
 
 
 def receive(books: Books, content: bytes, uid: str, study: str) -> None:
@@ -20,9 +31,8 @@ def receive(books: Books, content: bytes, uid: str, study: str) -> None:
     books.catalog.record(arrival, books.archive.put(content), len(content))
 
 
-def test_headers_are_read_in_batches_and_kept(tmp_path: Path) -> None:
+def test_headers_are_read_in_batches_and_kept(books: Books) -> None:
     """`limit` at a time, none twice; what the ledger gives back makes the same stacks."""
-    books = Books(f"sqlite:///{tmp_path}/node.sqlite3", tmp_path)
     series = mr.mr_series(slices=6)
     for ds in series:
         receive(books, mr.file_bytes(ds), ds.SOPInstanceUID, ds.StudyInstanceUID)
@@ -33,9 +43,8 @@ def test_headers_are_read_in_batches_and_kept(tmp_path: Path) -> None:
     assert ["1: T2 axial, 6 slices"] == [stack.label for stack in study.stacks]
 
 
-def test_an_unreadable_object_stops_nobody_and_is_said(tmp_path: Path) -> None:
+def test_an_unreadable_object_stops_nobody_and_is_said(books: Books) -> None:
     """It stays in the archive with its reason, joins no stack, and is named in the study's refusals."""
-    books = Books(f"sqlite:///{tmp_path}/node.sqlite3", tmp_path)
     series = mr.mr_series(slices=6)
     study_uid = UID(series[0].StudyInstanceUID)
     receive(books, b"no DICOM at all", "1.2.3", study_uid)
