@@ -29,7 +29,7 @@ def run_files(config: Config, name: str, path: Path, out: Path, intended_use: st
     or more than one study.
     """
     instances, skipped = read_folder(path)
-    work, _ = compute(config, name, instances, intended_use)
+    work = compute(config, name, instances, intended_use)
     out.mkdir(parents=True, exist_ok=True)
     for stale in _results_in(out):  # of an earlier run: never two runs' results side by side
         stale.unlink()
@@ -69,22 +69,20 @@ def readable(report: Mapping[str, Any]) -> dict[str, object]:  # Any: JSON value
 
 def compute(
     config: Config, name: str, instances: list[StoredInstance], intended_use: str, progress: Progress = silent
-) -> tuple[Work, str]:
-    """The computing part of T3 in this process, and the input key its UIDs come from."""
+) -> Work:
+    """The computing part of T3, in this process."""
     known = pipelines(config.node.pipelines_dir)
     if name not in known:
         raise ConfigurationError(f"no pipeline {name!r}; there are {', '.join(sorted(known)) or 'none'}")
     cores = config.infer.threads or os.cpu_count() or 1
-    use(Runtime(config.node.models_dir, choose_device(config.infer.device), cores))
+    device = choose_device(config.infer.device)
+    use(Runtime(config.node.models_dir, device, cores))
     study = assemble(instances[0].study_uid, 1, instances)
     planned = plan(known[name], study, intended_use)
     key = input_key(planned, study, intended_use, bundle_digests(known[name].models, config.node.models_dir))
-    device = choose_device(config.infer.device)
-    pipeline = known[name]()
-    work = infer_and_encode(
-        pipeline, study, intended_use=intended_use, key=key, device=device, progress=progress
+    return infer_and_encode(
+        known[name](), study, intended_use=intended_use, key=key, device=device, progress=progress
     )
-    return work, key
 
 
 def read_folder(path: Path) -> tuple[list[StoredInstance], int]:
