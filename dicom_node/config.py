@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -35,10 +35,24 @@ def _ae_title(value: str) -> str:
 AE = Annotated[str, AfterValidator(_ae_title)]
 
 
+def _fingerprint(value: str) -> str:
+    """As `openssl x509 -fingerprint -sha256` prints it, or without colons; kept in lower case without."""
+    digits = value.removeprefix("sha256 Fingerprint=").replace(":", "").lower()
+    if len(digits) != 64 or set(digits) - set("0123456789abcdef"):
+        raise ValueError("is not a SHA-256 fingerprint: 64 hexadecimal digits, colons allowed")
+    return digits
+
+
+Fingerprint = Annotated[str, AfterValidator(_fingerprint)]
+
+
 class Table(BaseModel):
     """One table of the file: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+AnyTable = TypeVar("AnyTable", bound=Table)
 
 
 class Node(Table):
@@ -62,10 +76,10 @@ class Receive(Table):
     not be shown. The last resort; a study seen to be complete does not wait for it."""
     settle_s: float = Field(3.0, ge=0.0, le=3600.0)
     """Seconds without a new image that a study seen to be complete is still given."""
-    max_associations: int = Field(20, ge=1, le=500)
-    """Associations at a time; a further one is rejected (transient, local limit exceeded)."""
+    max_associations: int = Field(64, ge=1, le=500)
+    """Associations at a time, TLS or not; a further one is rejected (transient, local limit exceeded)."""
     network_timeout_s: float = Field(60.0, gt=0.0, le=3600.0)
-    """Seconds a silent association is kept."""
+    """Seconds a silent association is kept, and the longest time one PDU may take to arrive."""
     max_pdu_bytes: int = Field(131072, ge=4096, le=1 << 20)
     """Largest PDU this node asks its peers to send."""
     max_instance_mb: int = Field(8192, ge=1)
@@ -75,13 +89,34 @@ class Receive(Table):
     unwanted: Literal["refuse", "store"] = "refuse"
     """What happens to an object that no pipeline can use (a modality or SOP class outside MR and reports):
     `refuse` answers 0x0122 and keeps nothing, `store` keeps it with the study."""
+    deflate: bool = False
+    """Whether Deflated Explicit VR Little Endian is taken. A small deflated file may be a huge one: what
+    one unfolds to is bounded, and past the bound it counts as unreadable."""
+
+
+class Tls(Table):
+    port: int = Field(0, ge=0, le=65535)
+    """TCP port of the C-STORE and C-ECHO service by TLS (PS3.15 B.12; 2762 is the registered one). 0: none.
+    It listens on receive.host. A peer must show a certificate there."""
+    certificate: Path | None = None
+    """PEM file with this node's certificate, then any intermediate ones."""
+    private_key: Path | None = None
+    """PEM file with its private key, readable by the node's user alone."""
+    trusted: Path | None = None
+    """PEM file of the certificate authorities (or self-signed certificates) that peers' certificates are
+    checked against."""
+    revoked: Path | None = None
+    """PEM file of certificate revocation lists; a revoked certificate is refused."""
 
 
 class Http(Table):
     host: str = "127.0.0.1"
-    """Address of the health and metrics pages."""
+    """Address of STOW-RS and of the health and metrics pages."""
     port: Port = 8042
     """Their TCP port."""
+    tls: bool = False
+    """Whether they are served by TLS, with tls.certificate; a client's certificate is then asked for, and
+    shows which peer it is."""
 
 
 class Store(Table):
@@ -137,6 +172,22 @@ class Peer(Table):
     """Its port, for what the node sends to it."""
     may_send: bool = True
     """Whether it may send images to this node. An AE title is a label, no proof of identity."""
+    certificates: tuple[Fingerprint, ...] = ()
+    """SHA-256 fingerprints of the certificates it may show. With one or more it gets in by TLS only, and
+    its AE title only with one of them."""
+    tls: bool = False
+    """Whether the node speaks TLS to it: presents tls.certificate, checks its own against tls.trusted."""
+    token_file: Path | None = None
+    """File whose first line is its bearer token for STOW-RS; at least 32 characters."""
+    max_associations: int = Field(16, ge=1, le=500)
+    """Associations it may have at a time."""
+    max_instances_per_minute: int = Field(0, ge=0)
+    """Objects it may send in a minute; a further one is answered 0xA700. 0: as many as come."""
+    max_gb_per_hour: float = Field(0.0, ge=0.0)
+    """GB it may send in an hour; past them objects are answered 0xA700. 0: as many as come."""
+    retrieve: Literal["no", "get", "move"] = "no"
+    """How images are retrieved from it: `get` (C-GET), `move` (C-MOVE to this node's AE title, which it must
+    know with host and port), `no`."""
 
 
 class Route(Table):
@@ -151,12 +202,23 @@ class Route(Table):
     intended_use: Literal["enforce", "warn"] = "enforce"
     """`enforce` answers a study outside the model's intended use with "AI not performed, because ...";
     `warn` runs and says so in every result."""
+    fetch: Literal["no", "count", "missing"] = "no"
+    """Whether the sender is asked (C-FIND) how many images a study has, once it has been quiet: `count` takes
+    the answer into the judgement of completeness, `missing` retrieves what is not here as well."""
+
+
+class Audit(Table):
+    folder: Path | None = None
+    """Folder of the audit trail (PS3.15 A.5, hash-chained), which names patients. Left out: `audit` in
+    data_dir."""
 
 
 class Config(Table):
     node: Node = Node()
     receive: Receive = Receive()
+    tls: Tls = Tls()
     http: Http = Http()
+    audit: Audit = Audit()
     store: Store = Store()
     infer: Infer = Infer()
     deliver: Deliver = Deliver()
@@ -172,11 +234,26 @@ class Config(Table):
             for name in (*route.from_, *route.to):
                 if name not in names:
                     raise ValueError(f"route for {route.pipeline!r} names peer {name!r}, which is not listed")
+        self._check_tls()
         asked = [(route.pipeline, name) for route in self.route for name in route.from_]
         for pipeline, name in asked:
             if asked.count((pipeline, name)) > 1:  # one study, one job: which route's results would be sent?
                 raise ValueError(f"two routes bring studies of peer {name!r} to {pipeline!r}; make them one")
         return self
+
+    def _check_tls(self) -> None:
+        wants = [f"peer {peer.name!r}" for peer in self.peer if peer.tls or peer.certificates]
+        wants += ["tls.port"] * bool(self.tls.port) + ["http.tls"] * self.http.tls
+        absent = [key for key in ("certificate", "private_key", "trusted") if getattr(self.tls, key) is None]
+        if wants and absent:
+            raise ValueError(f"{wants[0]} needs tls.{absent[0]}")
+        shown = [digest for peer in self.peer for digest in peer.certificates]
+        if len(shown) != len(set(shown)):
+            raise ValueError("one certificate is listed for two peers, or twice")
+
+    @property
+    def audit_folder(self) -> Path:
+        return self.audit.folder or self.node.data_dir / "audit"
 
     @cached_property
     def peers(self) -> Mapping[str, Peer]:
@@ -199,8 +276,7 @@ def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigurationError(_sentence(error)) from error
-    base = path.resolve().parent if path else Path.cwd()
-    return config.model_copy(update={"node": _resolved(config.node, base)})
+    return _resolved(config, path.resolve().parent if path else Path.cwd())
 
 
 def _override(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -227,6 +303,20 @@ def _sentence(error: ValidationError) -> str:
     return "configuration: " + "; ".join(lines)
 
 
-def _resolved(node: Node, base: Path) -> Node:
-    folders = ("data_dir", "pipelines_dir", "models_dir")
-    return node.model_copy(update={name: (base / getattr(node, name)).resolve() for name in folders})
+def _resolved(config: Config, base: Path) -> Config:
+    """Every relative path made one below `base`."""
+    return config.model_copy(
+        update={
+            "node": _with_paths(config.node, base),
+            "tls": _with_paths(config.tls, base),
+            "audit": _with_paths(config.audit, base),
+            "store": _with_paths(config.store, base),
+            "peer": tuple(_with_paths(peer, base) for peer in config.peer),
+        }
+    )
+
+
+def _with_paths(table: AnyTable, base: Path) -> AnyTable:
+    values = {name: getattr(table, name) for name in type(table).model_fields}
+    paths = {name: (base / value).resolve() for name, value in values.items() if isinstance(value, Path)}
+    return table.model_copy(update=paths)

@@ -17,7 +17,10 @@ from support.source import ROOT
 
 EXAMPLE = ROOT / "config" / "node.example.toml"
 OPERATING = ROOT / "docs" / "operating.md"
-WHERE_IT_IS = {"node.pipelines_dir", "node.models_dir", "store.password_file"}
+WHERE_IT_IS = {
+    "node.pipelines_dir", "node.models_dir", "store.password_file", "tls.certificate", "tls.private_key",
+    "tls.trusted", "tls.revoked", "audit.folder", "peer.token_file",
+}  # fmt: skip
 """Keys whose default depends on the machine, or is none: they stand in the example as comments."""
 
 
@@ -48,6 +51,8 @@ def as_toml(value: object) -> str:
         return "none"
     if isinstance(value, bool):
         return str(value).lower()
+    if value == ():
+        return "[]"
     return f'"{value}"' if isinstance(value, str | Path) else str(value)
 
 
