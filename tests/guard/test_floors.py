@@ -1,7 +1,7 @@
 """The floors of the building: who may know whom.
 
-    domain < {dicom, slide, store} < {receive, assemble, route, infer, encode, deliver}
-           < {node, train} < {demo, web}
+    domain < {dicom, slide, store} < scu < {receive, assemble, route, infer, encode, deliver}
+           < {node, train} < {demo, bench, web}
 
 A module imports from lower floors only, so that a stage can be read, tested and replaced
 without the others. Imports inside functions count too.
@@ -16,13 +16,17 @@ from support.source import Module, imports, modules
 FLOORS = (
     {"domain"},
     {"dicom", "slide", "store"},
+    {"scu"},
     {"receive", "assemble", "route", "infer", "encode", "deliver"},
     {"node", "train"},
-    {"demo", "web"},
+    {"demo", "bench", "web"},
 )
 FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for package in packages}
-EVERYBODY_MAY = {"errors", "config", "log"}
-BELOW_ALL = {"errors": set[str](), "log": set[str](), "config": {"domain", "errors"}}
+EVERYBODY_MAY = {"errors", "config", "log", "audit", "tls"}
+BELOW_ALL = {
+    "errors": set[str](), "log": set[str](), "config": {"domain", "errors"}, "tls": {"config", "errors"},
+    "audit": {"config", "domain", "errors", "log"},
+}  # fmt: skip
 AUTHORS = {"domain", "errors", "infer"}
 """What `dicom_node.pipeline`, the page for pipeline authors, may re-export."""
 TOP = {"cli", "service", "__main__", ""}
@@ -103,9 +107,16 @@ def test_the_floors_are_enforced() -> None:
         ("domain", "dicom"), ("domain", "config"), ("dicom", "store"), ("store", "dicom"),
         ("receive", "deliver"),
         ("infer", "encode"), ("node", "train"), ("train", "node"), ("node", "web"), ("log", "config"),
-        ("route", "pipeline"),
+        ("route", "pipeline"), ("store", "scu"), ("scu", "deliver"), ("tls", "store"),
     ]  # fmt: skip
-    taken = [("receive", "store"), ("node", "infer"), ("web", "node"), ("dicom", "log"), ("cli", "web")]
+    taken = [
+        ("receive", "store"),
+        ("node", "infer"),
+        ("web", "node"),
+        ("dicom", "log"),
+        ("cli", "web"),
+        ("deliver", "scu"),
+    ]
 
     assert [pair for pair in refused if allowed(*pair)] == []
     assert [pair for pair in taken if not allowed(*pair)] == []
