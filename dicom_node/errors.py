@@ -136,3 +136,7 @@ class NodeStopping(PipelineError):
     """The node is stopping; the job is done after the next start."""
 
     retry = True
+
+
+class AuditError(DicomNodeError):
+    """The audit trail could not be written or read; see its folder and the disk."""

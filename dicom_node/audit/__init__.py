@@ -1,0 +1,31 @@
+"""The audit trail: who sent, got and asked for what, and who was not let in (PS3.15 A.5).
+
+`Trail(folder, ae_title).record(Begun(...))` appends one message to a chain of hashes. The trail names
+patients by their ID; it is no part of the operational log, which names nobody.
+"""
+
+from dicom_node.audit.events import (
+    Begun,
+    Declined,
+    Event,
+    Queried,
+    Refused,
+    Retrieved,
+    Started,
+    Stopped,
+    Transferred,
+)
+from dicom_node.audit.trail import Trail
+
+__all__ = [
+    "Begun",
+    "Declined",
+    "Event",
+    "Queried",
+    "Refused",
+    "Retrieved",
+    "Started",
+    "Stopped",
+    "Trail",
+    "Transferred",
+]

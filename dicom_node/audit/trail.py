@@ -1,0 +1,235 @@
+"""The trail on disk: one JSON line per message, each hash over the one before.
+
+Promises: a record is on the disk (fsync) when `record` returns; several processes and threads may
+write at once; what was edited, deleted, reordered or cut off shows (`verify.py`). Refuses to break
+the work it records: nothing is raised, a record that cannot be written is `audit.failed` in the log.
+
+    {"seq": 7, "prev": "hash of 6", "hash": "of prev, seq, torn, message", "message": "<AuditMessage ...>"}
+
+One file a month; the chain goes on from file to file. `head` holds the last record's place, written
+after the record itself: a head behind the files is a crash, a head beyond them is a trail cut short.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+
+from dicom_node import log
+from dicom_node.audit.events import Event
+from dicom_node.audit.messages import message
+from dicom_node.errors import AuditError
+
+GENESIS = "0" * 64
+"""What the first record of all points back to."""
+PATIENCE_S = 5.0
+"""Longest wait for another writer; a record that waited longer is given up, the caller is not."""
+_HEAD_BYTES = 256
+"""The head is overwritten in place at one length, inside one sector: it is never half of two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last record: its number and hash, its file and that file's size after it."""
+
+    seq: int
+    hash: str
+    file: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line. `torn` is the sha256 of a half-written line before it, if a crash left one."""
+
+    seq: int
+    prev: str
+    message: str
+    torn: str = ""
+
+    @property
+    def hash(self) -> str:
+        return sha256(f"{self.prev}\n{self.seq}\n{self.torn}\n{self.message}".encode()).hexdigest()
+
+    def line(self) -> bytes:
+        known = {"seq": self.seq, "prev": self.prev, "hash": self.hash}
+        torn = {"torn": self.torn} if self.torn else {}
+        text = json.dumps(known | torn | {"message": self.message}, ensure_ascii=False)
+        return text.encode() + b"\n"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Trail:
+    """The writing end. Cheap to make; the folder is made with the first record.
+
+    Mutable: `failures`, records that could not be written, under `_turn`, which also lets one
+    thread of this process at a time wait for the other processes.
+    """
+
+    def __init__(self, folder: Path, ae_title: str, clock: Callable[[], datetime] = utc_now) -> None:
+        self._folder, self._ae_title, self._clock = folder, ae_title, clock
+        self._turn = threading.Lock()
+        self.failures = 0
+
+    def record(self, event: Event) -> None:
+        """Append one event; it is on the disk on return, or `audit.failed` is in the log."""
+        try:
+            now = self._clock()
+            self._append(message(event, self._ae_title, now), now)
+        except Exception as error:  # noqa: BLE001 - an edge: what is recorded goes on without its record
+            self.failures += 1
+            log.problem(
+                "audit.failed", kind=type(event).__name__, error=type(error).__name__, failures=self.failures
+            )
+
+    def _append(self, text: str, now: datetime) -> None:
+        with self._alone() as handle:
+            head = _read_head(handle)
+            name = max(f"audit-{now:%Y-%m}.jsonl", head.file if head else "")  # a clock set back: no matter
+            torn, last = self._end(head)
+            record = Record(last.seq + 1 if last else 1, last.hash if last else GENESIS, text, torn)
+            closing = b"\n" if torn and name == last_file(self._folder) else b""
+            size = _add(self._folder / name, closing + record.line())
+            _write_head(handle, Head(record.seq, record.hash, name, size))
+
+    def _end(self, head: Head | None) -> tuple[str, Head | None]:
+        """Where the chain goes on: hash of a torn line there is, and the record to point back to."""
+        name = last_file(self._folder)
+        if name is None:
+            return "", head
+        path = self._folder / name
+        if head and head.file == name and head.size == path.stat().st_size:
+            return "", head
+        fragment, found = _tail(self._folder)
+        if fragment:
+            log.problem("audit.torn", bytes=len(fragment))
+        if head and (found is None or found.seq < head.seq):
+            log.problem("audit.cut_short", head=head.seq, found=found.seq if found else 0)
+            found = head  # go on after what is missing, so that the gap stays to be seen
+        return sha256(fragment).hexdigest() if fragment else "", found
+
+    @contextmanager
+    def _alone(self) -> Iterator[int]:
+        """The head, open and locked. Raises AuditError when another writer keeps it too long."""
+        deadline = time.monotonic() + PATIENCE_S
+        if not self._turn.acquire(timeout=PATIENCE_S):
+            raise AuditError
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self._folder / "head", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                _lock(handle, deadline)
+                yield handle
+            finally:
+                os.close(handle)  # unlocks
+        finally:
+            self._turn.release()
+
+
+def files(folder: Path) -> list[Path]:
+    """The files of a trail, oldest first."""
+    return sorted(folder.glob("audit-*.jsonl"))
+
+
+def last_file(folder: Path) -> str | None:
+    found = files(folder)
+    return found[-1].name if found else None
+
+
+def read_head(folder: Path) -> Head | None:
+    """The head as it stands; None where there is none, or none that can be read."""
+    try:
+        return _parse_head((folder / "head").read_bytes())
+    except OSError:
+        return None
+
+
+def parse(line: bytes) -> tuple[Record, str] | None:
+    """A line's record and the hash it claims; None where it is not a record."""
+    try:
+        found = json.loads(line)
+        record = Record(found["seq"], found["prev"], found["message"], found.get("torn", ""))
+        claimed = found["hash"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return (record, claimed) if isinstance(record.seq, int) and isinstance(claimed, str) else None
+
+
+def _tail(folder: Path) -> tuple[bytes, Head | None]:
+    """A half-written line at the very end, and the last record before it."""
+    fragment = b""
+    for path in reversed(files(folder)):
+        whole = path.read_bytes()  # a month at most; read only after a crash
+        lines = whole.split(b"\n")
+        if path.name == last_file(folder):
+            fragment = lines[-1]
+        for line in reversed(lines[:-1]):
+            if found := parse(line):
+                return fragment, Head(found[0].seq, found[1], path.name, len(whole))
+    return fragment, None
+
+
+def _lock(handle: int, deadline: float) -> None:
+    while True:
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise AuditError from None
+            time.sleep(0.001)  # held for one fsync; flock itself has no deadline
+
+
+def _add(path: Path, line: bytes) -> int:
+    """Append and fsync, all or nothing as far as the disk lets us; returns the file's new size."""
+    new = not path.exists()
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        before = os.fstat(handle).st_size
+        try:
+            if os.write(handle, line) != len(line):
+                raise AuditError
+            os.fsync(handle)
+        except BaseException:
+            os.ftruncate(handle, before)  # a full disk: no half line for the next record to explain
+            raise
+    finally:
+        os.close(handle)
+    if new:
+        _sync_folder(path.parent)
+    return before + len(line)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_head(handle: int) -> Head | None:
+    return _parse_head(os.pread(handle, _HEAD_BYTES, 0))
+
+
+def _parse_head(raw: bytes) -> Head | None:
+    try:
+        return Head(**json.loads(raw))
+    except (ValueError, TypeError):
+        return None
+
+
+def _write_head(handle: int, head: Head) -> None:
+    """Not fsynced: a head that is behind after a power cut says nothing wrong."""
+    os.pwrite(handle, json.dumps(asdict(head)).encode().ljust(_HEAD_BYTES - 1) + b"\n", 0)
