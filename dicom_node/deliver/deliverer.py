@@ -153,7 +153,8 @@ class Deliverer:
         return unreachable
 
     def _send(self, peer: Peer, files: list[Path]) -> Generator[Sent, None, None]:
-        return send(peer, str(self._config.node.ae_title), files, self._config.deliver.timeout_s)
+        config = self._config
+        return send(peer, str(config.node.ae_title), files, config.deliver.timeout_s, tls=config.tls)
 
     def _whole(self, claimed: Sequence[Delivery]) -> Iterator[tuple[Path, Delivery]]:
         """The files that are still what T3 stored; the others are FAILED, never sent."""

@@ -18,10 +18,10 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from dicom_node.config import Peer
-from dicom_node.deliver.association import MAX_CONTEXTS, associated, name
+from dicom_node.config import Peer, Tls
 from dicom_node.dicom.status import Kind, classify
 from dicom_node.errors import DeliveryError, PeerRefused, PeerUnreachable, UnreadableObject
+from dicom_node.scu.association import MAX_CONTEXTS, associated, name
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 VERIFICATION = "1.2.840.10008.1.1"
@@ -49,7 +49,9 @@ class _File:
     size_bytes: int
 
 
-def send(peer: Peer, ae_title: str, files: Sequence[Path], timeout_s: float) -> Generator[Sent, None, None]:
+def send(
+    peer: Peer, ae_title: str, files: Sequence[Path], timeout_s: float, *, tls: Tls | None = None
+) -> Generator[Sent, None, None]:
     """Store `files` (PS3.10) at `peer` over one association; yields one Sent per file as it is known.
 
     `timeout_s` bounds connecting, associating and each answer. Nothing is raised for what a
@@ -65,7 +67,7 @@ def send(peer: Peer, ae_title: str, files: Sequence[Path], timeout_s: float) -> 
         return
     waiting = list(readable)
     try:
-        with associated(peer, ae_title, _wanted(readable), timeout_s) as association:
+        with associated(peer, ae_title, _wanted(readable), timeout_s, tls=tls) as association:
             while waiting:
                 sent = _store(association, peer, waiting[0], timeout_s)
                 del waiting[0]
@@ -78,13 +80,14 @@ def send(peer: Peer, ae_title: str, files: Sequence[Path], timeout_s: float) -> 
     yield from (Sent(file.path, Kind.RETRY_LATER, None, why, tried=False) for file in waiting)
 
 
-def echo(peer: Peer, ae_title: str, timeout_s: float) -> float:
+def echo(peer: Peer, ae_title: str, timeout_s: float, *, tls: Tls | None = None) -> float:
     """C-ECHO (PS3.4 Annex A); seconds from connecting to the answer.
 
     Raises PeerUnreachable or PeerRefused with what to change.
     """
     started = time.monotonic()
-    with associated(peer, ae_title, [(VERIFICATION, ImplicitVRLittleEndian)], timeout_s) as association:
+    wanted = [(VERIFICATION, ImplicitVRLittleEndian)]
+    with associated(peer, ae_title, wanted, timeout_s, tls=tls) as association:
         if not association.accepted_contexts:
             raise PeerRefused(f"{name(peer)} lets this node in but does not answer C-ECHO")
         association.dul.socket.arm(timeout_s)
@@ -97,7 +100,7 @@ def echo(peer: Peer, ae_title: str, timeout_s: float) -> float:
 
 
 def accepted_classes(
-    peer: Peer, ae_title: str, sop_classes: Sequence[str], timeout_s: float
+    peer: Peer, ae_title: str, sop_classes: Sequence[str], timeout_s: float, *, tls: Tls | None = None
 ) -> frozenset[str]:
     """Those of `sop_classes` the peer would take now, by negotiation only: nothing is sent.
 
@@ -108,7 +111,7 @@ def accepted_classes(
     for first in range(0, len(sop_classes), at_a_time):
         some = sop_classes[first : first + at_a_time]
         wanted = [(uid, syntax) for uid in some for syntax in _PLAIN]
-        with associated(peer, ae_title, wanted, timeout_s) as association:
+        with associated(peer, ae_title, wanted, timeout_s, tls=tls) as association:
             accepted |= {str(context.abstract_syntax) for context in association.accepted_contexts}
     return frozenset(accepted)
 

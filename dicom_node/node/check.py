@@ -134,8 +134,9 @@ def _peer_of(config: Config, peer: Peer) -> Callable[[], str]:
     def look() -> str:
         if not receives:
             return "only sends; nothing to ask"
-        echo(peer, config.node.ae_title, config.deliver.timeout_s)
-        taken = accepted_classes(peer, config.node.ae_title, list(RESULT_CLASSES), config.deliver.timeout_s)
+        title, timeout_s = config.node.ae_title, config.deliver.timeout_s
+        echo(peer, title, timeout_s, tls=config.tls)
+        taken = accepted_classes(peer, title, list(RESULT_CLASSES), timeout_s, tls=config.tls)
         names = [name for uid, name in RESULT_CLASSES.items() if uid in taken]
         missing = [name for uid, name in RESULT_CLASSES.items() if uid not in taken]
         if missing:
