@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 
-from dicom_node.demo.latency import measure
+from dicom_node.bench.latency import measure
 
 if __name__ == "__main__":
     print(json.dumps(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 200), indent=2))

@@ -160,7 +160,7 @@ def bench_latency(
     as_json: Json = False,
 ) -> None:
     """From the last image of a study to the SR accepted by the PACS, split by step; with peak memory."""
-    from dicom_node.demo.latency import measure
+    from dicom_node.bench.latency import measure
 
     _show(measure(slices), as_json, title=f"latency, {slices} slices")
 
@@ -184,9 +184,11 @@ def _show(rows: Any, as_json: bool, *, title: str) -> None:  # Any: JSON-able; l
 
 def _mount() -> None:
     """Commands that live beside what they do."""
+    from dicom_node.bench.command import receive
     from dicom_node.train.command import evaluate, train
     from dicom_node.train.phantoms.command import phantom
 
+    bench_app.command("receive")(receive)
     app.command("train")(train)
     app.command("evaluate")(evaluate)
     app.command("phantom")(phantom)

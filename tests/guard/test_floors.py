@@ -1,7 +1,7 @@
 """The floors of the building: who may know whom.
 
     domain < {dicom, slide, store} < scu < {receive, assemble, route, infer, encode, deliver}
-           < {node, train} < {demo, bench, web}
+           < {node, train} < {demo, web} < bench
 
 A module imports from lower floors only, so that a stage can be read, tested and replaced
 without the others. Imports inside functions count too.
@@ -19,7 +19,8 @@ FLOORS = (
     {"scu"},
     {"receive", "assemble", "route", "infer", "encode", "deliver"},
     {"node", "train"},
-    {"demo", "bench", "web"},
+    {"demo", "web"},
+    {"bench"},  # measures what `demo` starts
 )
 FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for package in packages}
 EVERYBODY_MAY = {"errors", "config", "log", "audit", "tls"}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_node.demo.latency import Moments, split, totals
+from dicom_node.bench.latency import Moments, split, totals
 from dicom_node.demo.story import JobStory, Revision, Sending, Story, timeline
 from dicom_node.demo.summary import chosen, notes, route_line
 from dicom_node.domain.job import State

@@ -1,0 +1,142 @@
+"""The runs themselves: for each cell of the table, round after round, each receiver once.
+
+Each run starts a fresh receiver on an empty folder of the same file system that the files lie
+on, sends everything, ends it and counts what it holds: one that acknowledged without keeping fails
+the whole. Dirty pages are written out before each run, so that none pays for another's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from time import monotonic
+
+from dicom_node.bench import material
+from dicom_node.bench.certificates import Certificates
+from dicom_node.bench.material import Case, Material
+from dicom_node.bench.processes import Watch, running
+from dicom_node.bench.receivers import Held, Node, Receiver, Setting
+from dicom_node.bench.sender import send
+from dicom_node.bench.statistics import Run
+from dicom_node.demo.loopback import free_ports
+from dicom_node.errors import DicomNodeError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder on a kind of file system."""
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One line of the table."""
+
+    case: Case
+    place: Place
+    associations: int
+    tls: bool
+
+    @property
+    def sentence(self) -> str:
+        many = "associations" if self.associations > 1 else "association"
+        wire = "TLS" if self.tls else "plain"
+        return f"{self.case.name}, {self.associations} {many}, {wire}, {self.place.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A cell and all its runs."""
+
+    cell: Cell
+    runs: tuple[Run, ...]
+    absent: tuple[str, ...]
+    """Why a receiver is missing, a sentence each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is done: at most `rounds`, and no further one once a cell took `cell_s`."""
+
+    rounds: int
+    cell_s: float
+
+
+def measure(
+    cells: Sequence[Cell], peers: Sequence[tuple[Receiver, ...]], effort: Effort,
+    certificates: Certificates | None, say: Say,
+) -> Iterator[Measured]:  # fmt: skip
+    """Each cell in turn; cells that stand together share their files. Raises DicomNodeError."""
+    for (place, case), group in groupby(cells, key=lambda cell: (cell.place, cell.case)):
+        folder = place.folder / case.name
+        try:
+            files = material.write(case, folder / "files")
+            for cell in group:
+                yield _measured(cell, files, folder / "run", peers, effort, certificates, say)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _measured(
+    cell: Cell, files: Material, folder: Path, peers: Sequence[tuple[Receiver, ...]], effort: Effort,
+    certificates: Certificates | None, say: Say,
+) -> Measured:  # fmt: skip
+    ends = monotonic() + effort.cell_s
+    ways: list[tuple[Receiver, ...]] = [(Node(),), *peers]
+    absent = tuple(dict.fromkeys(why for group in ways for one in group if (why := one.absent(tls=cell.tls))))
+    ways = [left for group in ways if (left := tuple(one for one in group if not one.absent(tls=cell.tls)))]
+    runs: list[Run] = []
+    for number in range(effort.rounds):
+        if number and monotonic() > ends:
+            break
+        for one in [one for group in ways for one in group]:
+            run = _run(number, one, cell, files, folder, certificates if cell.tls else None)
+            say(f"{cell.sentence}: {one.name} {run.seconds:.2f} s, {run.peak_mb:.0f} MB")
+            runs.append(run)
+        ways = [(faster(group, runs),) for group in ways]
+    kept = {group[0].name for group in ways}
+    return Measured(cell, tuple(run for run in runs if run.receiver in kept), absent)
+
+
+def faster(ways: Sequence[Receiver], runs: Sequence[Run]) -> Receiver:
+    """Of several ways to run one program, that with the shortest run."""
+    return min(ways, key=lambda one: min(run.seconds for run in runs if run.receiver == one.name))
+
+
+def _run(
+    number: int, receiver: Receiver, cell: Cell, files: Material, folder: Path, tls: Certificates | None
+) -> Run:
+    port, spare = free_ports(2)
+    setting = Setting(folder, port, spare, cell.associations, tls, cell.case.is_slide)
+    setting.store.mkdir(parents=True)
+    try:
+        os.sync()
+        command, stdin = receiver.command(setting), receiver.stdin(setting)
+        with running(command, port, folder / "log.txt", stdin=stdin) as pid:
+            watch = Watch(pid)
+            try:
+                seconds = send(files, port, cell.associations, tls)
+            finally:
+                peak_mb = watch.end()
+        _check(receiver.name, receiver.held(setting), files)
+        return Run(number, receiver.name, seconds, peak_mb)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check(name: str, held: Held, files: Material) -> None:
+    """Raises DicomNodeError unless all that was sent is there, pixels and all."""
+    case = files.case
+    if held.instances != case.instances or held.file_bytes < case.instances * case.pixel_bytes:
+        raise DicomNodeError(
+            f"{name} acknowledged {case.instances} instances of {case.pixel_bytes} bytes and holds "
+            f"{held.instances}, {held.file_bytes} bytes in all"
+        )
