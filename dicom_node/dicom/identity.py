@@ -5,7 +5,7 @@ The receiver asks while an object is still arriving, so nothing beyond (0020,000
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -17,7 +17,9 @@ from dicom_node.domain.identity import UID
 from dicom_node.errors import InvalidValue, UnreadableObject
 
 _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
-_WANTED = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES)
+_PATIENT_ID = 0x00100020
+_UIDS = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES)
+_WANTED = (*_UIDS, _PATIENT_ID)
 _NAMES = {
     _SOP_CLASS: "SOP Class UID (0008,0016)",
     _SOP_INSTANCE: "SOP Instance UID (0008,0018)",
@@ -34,6 +36,8 @@ class Identity:
     sop_instance_uid: UID
     study_uid: UID
     series_uid: UID
+    patient_id: str = field(repr=False)
+    """For the audit trail and for nothing else; "" where there is none."""
 
 
 def identify(head: bytes | Path, transfer_syntax_uid: str) -> Identity:
@@ -53,7 +57,8 @@ def identify(head: bytes | Path, transfer_syntax_uid: str) -> Identity:
         data_set, _ = elements.parse_part10(file, stop=_past_series, wanted=_WANTED)
     else:
         data_set = elements.parse(head, transfer_syntax_uid, stop=_past_series, wanted=_WANTED)
-    return Identity(*(_uid(data_set, tag) for tag in _WANTED))
+    uids = [_uid(data_set, tag) for tag in _UIDS]
+    return Identity(*uids, patient_id=elements.text(data_set, _PATIENT_ID)[:64])
 
 
 def _past_series(tag: int, vr: str | None, length: int) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
+from dicom_node.audit import Trail
 from dicom_node.config import Config
 from dicom_node.domain.identity import Digest
 from dicom_node.domain.pipeline import Pipeline
@@ -33,6 +34,7 @@ class Node:
     queue: Queue
     ledger: Ledger
     history: History
+    trail: Trail
     pipelines: Mapping[str, type[Pipeline]]
     clock: Callable[[], datetime]
 
@@ -60,6 +62,7 @@ def build(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Node:
         queue=Queue(engine, clock),
         ledger=Ledger(engine, clock),
         history=History(engine, clock),
+        trail=Trail(config.audit_folder, config.node.ae_title, clock),
         pipelines=known,
         clock=clock,
     )

@@ -43,7 +43,7 @@ HEADERS_AT_A_TIME = 200
 
 def receive_and_store(node: Node) -> Receiver:
     """T1: every instance a listed peer sends, acknowledged only when it cannot be lost."""
-    return Receiver(node.config, node.archive, node.catalog)
+    return Receiver(node.config, node.archive, node.catalog, node.trail)
 
 
 def read_headers(node: Node) -> int:

@@ -1,4 +1,4 @@
-"""The command set of a request, PS3.7 6.3 and 9.3: implicit VR little endian, flat, a few elements.
+"""Command sets, PS3.7 6.3 and 9.3: implicit VR little endian, flat, a few elements. Requests and answers.
 
 Read here and not by pydicom, since it is the first thing a stranger's bytes reach: a value that
 is no UID must become an answer, neither a warning nor an exception.
@@ -9,9 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
-
-from pynetdicom.dimse_primitives import C_ECHO, C_STORE
 
 from dicom_node.domain.identity import UID
 from dicom_node.errors import InvalidValue, UnreadableObject
@@ -19,10 +16,9 @@ from dicom_node.errors import InvalidValue, UnreadableObject
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
 VERIFICATION = "1.2.840.10008.1.1"
-NO_UID = "0"
-"""Answered in place of an Affected SOP Instance UID that is none; the status says 0x0117."""
 
-_SOP_CLASS, _FIELD, _MESSAGE_ID, _DATA_SET_TYPE, _SOP_INSTANCE = 0x0002, 0x0100, 0x0110, 0x0800, 0x1000
+_GROUP_LENGTH, _SOP_CLASS, _FIELD, _MESSAGE_ID, _RESPONDED_TO = 0x0000, 0x0002, 0x0100, 0x0110, 0x0120
+_DATA_SET_TYPE, _STATUS, _ERROR_COMMENT, _SOP_INSTANCE = 0x0800, 0x0900, 0x0902, 0x1000
 _NO_DATA_SET = 0x0101
 
 
@@ -48,21 +44,49 @@ class Command:
             sop_instance_uid=_text(values, _SOP_INSTANCE),
         )
 
-    def echo(self) -> C_ECHO:
-        primitive = C_ECHO()
-        primitive.MessageID = self.message_id
-        primitive.AffectedSOPClassUID = VERIFICATION
-        return primitive
+    def echo_response(self) -> bytes:
+        """C-ECHO-RSP, PS3.7 9.3.5.2."""
+        return _response(0x8000 | self.field, self.message_id, 0x0000, VERIFICATION)
 
-    def store(self, agreed_class_uid: str) -> C_STORE:
-        """The request for pynetdicom to answer. It finds the service by the class that was agreed on."""
-        primitive = C_STORE()
-        primitive.MessageID = self.message_id
-        primitive.AffectedSOPClassUID = agreed_class_uid
-        primitive.AffectedSOPInstanceUID = self.sop_instance_uid if _is_uid(self.sop_instance_uid) else NO_UID
-        primitive.Priority = 0x0000
-        primitive.DataSet = BytesIO()  # asked for by pynetdicom; the bytes are on their way to disk
-        return primitive
+    def store_response(self, status: int, comment: str = "") -> bytes:
+        """C-STORE-RSP, PS3.7 9.3.1.2. UIDs that are none are not repeated."""
+        return _response(
+            0x8000 | self.field, self.message_id, status, self.sop_class_uid, self.sop_instance_uid, comment
+        )
+
+
+def _response(
+    field: int,
+    message_id: int,
+    status: int,
+    sop_class_uid: str,
+    sop_instance_uid: str = "",
+    comment: str = "",
+) -> bytes:
+    elements = b"".join((
+        _element(_SOP_CLASS, _uid_value(sop_class_uid)),
+        _element(_FIELD, struct.pack("<H", field)),
+        _element(_RESPONDED_TO, struct.pack("<H", message_id)),
+        _element(_DATA_SET_TYPE, struct.pack("<H", _NO_DATA_SET)),
+        _element(_STATUS, struct.pack("<H", status)),
+        _element(_ERROR_COMMENT, _comment_value(comment)),
+        _element(_SOP_INSTANCE, _uid_value(sop_instance_uid)),
+    ))  # fmt: skip
+    return _element(_GROUP_LENGTH, struct.pack("<I", len(elements))) + elements
+
+
+def _element(element: int, value: bytes) -> bytes:
+    return struct.pack("<HHI", 0, element, len(value)) + value if value else b""
+
+
+def _uid_value(text: str) -> bytes:
+    return text.encode("ascii") + b"\0" * (len(text) % 2) if _is_uid(text) else b""
+
+
+def _comment_value(text: str) -> bytes:
+    """LO: 64 characters, no backslash (PS3.5 6.2)."""
+    value = text.encode("ascii", "replace").replace(b"\\", b"/")[:64]
+    return value + b" " * (len(value) % 2)
 
 
 def _elements(encoded: bytes) -> Iterator[tuple[int, bytes]]:

@@ -8,8 +8,9 @@ The order is what makes an acknowledged image safe:
 A process killed between any two of them leaves a sender without success, which sends again.
 
 What cannot be taken is still read to its end (the association stays usable) and then refused:
-    0xA700  the disk is below its reserve, failing, or the data set is above max_instance_mb;
-            the ledger does not answer. The sender should try again; no restart is needed here
+    0xA700  the disk is below its reserve, failing, or the data set is above max_instance_mb; the peer's
+            quota is used up; the ledger does not answer. The sender should try again; no restart
+            is needed here
     0xA900  the data set is another SOP class or instance than the request said
     0xC000  the data set cannot be read as DICOM, or its UIDs are missing
     0x0117  the request's SOP Instance UID is no UID
@@ -22,11 +23,12 @@ What cannot be taken is still read to its end (the association stays usable) and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from dicom_node import log
-from dicom_node.config import Receive
+from dicom_node.config import Config, Receive
 from dicom_node.dicom.header import Identity, identify
 from dicom_node.domain.identity import UID
 from dicom_node.errors import (
@@ -38,7 +40,8 @@ from dicom_node.errors import (
     UnreadableObject,
 )
 from dicom_node.receive.part10 import file_head
-from dicom_node.receive.policy import made_by_a_node
+from dicom_node.receive.policy import MR_IMAGES, made_by_a_node
+from dicom_node.receive.quota import Quota
 from dicom_node.store.archive import Archive, Buffer, Spool
 from dicom_node.store.catalog import Arrival, Catalog, Recorded
 
@@ -80,6 +83,13 @@ class Intake:
     limits: Receive
     archive: Archive
     catalog: Catalog
+    quotas: Mapping[str, Quota]
+    """By the peer's name; a peer that is not in it has none."""
+
+    @staticmethod
+    def of(config: Config, archive: Archive, catalog: Catalog) -> Intake:
+        quotas = {peer.name: Quota(peer) for peer in config.peer}
+        return Intake(config.receive, archive, catalog, quotas)
 
     def begin(self, request: Request) -> Incoming:
         return Incoming(self, request)
@@ -105,8 +115,11 @@ class Incoming:
         self._request = request
         self._spool: Spool | None = None
         self._look_at = 0
+        self._quota = intake.quotas.get(request.peer)
         self.refused: DicomNodeError | None = None
         self.size_bytes = 0
+        self.identity: Identity | None = None
+        """Which instance it is; known once it was kept."""
         try:
             self._open()
         except DicomNodeError as error:
@@ -134,6 +147,12 @@ class Incoming:
 
     def close(self) -> None:
         """Remove what was not kept; harmless to repeat."""
+        if self._quota is not None:
+            self._quota.add(self.size_bytes)
+            self._quota = None
+        self._drop()
+
+    def _drop(self) -> None:
         if self._spool is not None:
             self._spool.close()
             self._spool = None
@@ -146,6 +165,8 @@ class Incoming:
             raise InvalidInstanceUID from error
         if request.sop_class_uid != request.agreed_class_uid:
             raise StorageRefused("the SOP class is not the one agreed on for this presentation context")
+        if self._quota is not None:
+            self._quota.begin()
         self._intake.check_room()
         self._spool = self._intake.archive.spool()
         head = file_head(UID(request.sop_class_uid), instance, UID(request.transfer_syntax_uid))
@@ -161,11 +182,11 @@ class Incoming:
 
     def _refuse(self, reason: DicomNodeError) -> None:
         self.refused = reason
-        self.close()
+        self._drop()
 
     def _keep(self, spool: Spool) -> Recorded:
         request = self._request
-        identity = _identity(spool, request.transfer_syntax_uid)
+        identity = self.identity = _identity(spool, request.transfer_syntax_uid)
         if (identity.sop_class_uid, identity.sop_instance_uid) != (
             UID(request.sop_class_uid), UID(request.sop_instance_uid),
         ):  # fmt: skip
@@ -185,6 +206,8 @@ class Incoming:
 
     def _is_own_result(self, identity: Identity, head: bytes) -> bool:
         """See `policy`. Raises StorageRefused for a result that another node made."""
+        if identity.sop_class_uid in MR_IMAGES:  # no result is one: nothing to look up
+            return False
         if self._intake.catalog.is_result(identity.sop_instance_uid):
             log.event("receive.own_result", peer=self._request.peer)
             return True

@@ -1,7 +1,8 @@
-"""Who may come in: the calling AE title and the address must belong to one listed peer.
+"""Who may come in: a certificate, or else a calling AE title and an address, of one listed peer.
 
-An AE title is a label and an address can be forged on a flat network; the two together keep
-strangers and mistakes out, not an attacker who owns the network.
+A certificate proves who calls; the peer that lists it is let in by TLS with it, under its own AE
+title only, from any address, and in no other way. A peer without certificates is known by AE title and
+address. Those are labels: they keep strangers and mistakes out, not an attacker on the network.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ class Rejection(Enum):
     """A-ASSOCIATE-RJ as (result, source, reason), PS3.8 9.3.4."""
 
     CALLING = (1, 1, 3)
-    """Permanent, service user: calling AE title not recognised. Also for a listed one from elsewhere."""
+    """Permanent, service user: calling AE title not recognised. Also for a listed one from elsewhere, or
+    without the certificate that belongs to it."""
+    CONTEXT = (1, 1, 2)
+    """Permanent, service user: application context name not supported."""
     CALLED = (1, 1, 7)
     """Permanent, service user: called AE title not recognised."""
     FULL = (2, 3, 2)
@@ -38,16 +42,24 @@ class Peers:
     def resolved(ae_title: str, peers: Sequence[Peer]) -> Peers:
         return Peers(ae_title, tuple((peer, _addresses(peer)) for peer in peers if peer.may_send))
 
-    def admit(self, calling: str, called: str, address: str) -> Peer | Rejection:
-        """The peer that calls, or why it is rejected. AE titles count without padding."""
+    def admit(self, calling: str, called: str, address: str, certificate: str | None) -> Peer | Rejection:
+        """The peer that calls, or why it is rejected. AE titles count without padding.
+
+        `certificate` is the fingerprint of the one shown by TLS (its chain checked already), None
+        without TLS.
+        """
         if called.strip() != self.ae_title:
             return Rejection.CALLED
         for peer, addresses in self.listed:
-            if calling.strip() == peer.ae_title and _plain(address) in addresses:
-                return peer
-            if calling.strip() == peer.ae_title and "loopback" in addresses and _is_loopback(address):
+            if calling.strip() == peer.ae_title and _is_from(peer, addresses, address, certificate):
                 return peer
         return Rejection.CALLING
+
+
+def _is_from(peer: Peer, addresses: frozenset[str], address: str, certificate: str | None) -> bool:
+    if peer.certificates or certificate is not None:
+        return certificate in peer.certificates
+    return _plain(address) in addresses or ("loopback" in addresses and _is_loopback(address))
 
 
 def _addresses(peer: Peer) -> frozenset[str]:

@@ -1,135 +1,93 @@
-"""The C-STORE and C-ECHO service: an application entity that only listed peers may speak to.
+"""The C-STORE and C-ECHO service: two doors, plain and TLS, that only listed peers get through.
 
-Everything about one data set is in `intake`, about who may come in `peers`, about what is taken
-`policy`. The rest is pynetdicom, bettered where `transport` says.
+door         accepts; a thread per connection
+places       how many may be here, and who makes room
+wire         bytes with deadlines; TLS or not
+visit        one connection from accept to close: handshake, first words, admission, audit
+negotiation  A-ASSOCIATE, by pynetdicom's PDUs;  peers  who may come in;  policy  what is taken
+association  the messages of one association
+intake       T1: one data set to the disk and the ledger, and only then success
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from typing import Any
+from functools import partial
 
-from pydicom.dataset import Dataset
-from pynetdicom import AE, _config, evt
+from pynetdicom import _config
 
 from dicom_node import log
+from dicom_node.audit import Trail
 from dicom_node.config import Config
-from dicom_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
-from dicom_node.domain.identity import UID
-from dicom_node.errors import DicomNodeError
-from dicom_node.receive.intake import Incoming, Intake
-from dicom_node.receive.peers import Peers, Rejection
+from dicom_node.receive.door import Door
+from dicom_node.receive.intake import Intake
+from dicom_node.receive.peers import Peers
+from dicom_node.receive.places import Places
 from dicom_node.receive.policy import contexts
-from dicom_node.receive.transport import Door
+from dicom_node.receive.visit import House, serve
 from dicom_node.store.archive import Archive
-from dicom_node.store.catalog import Catalog, Recorded
-
-SUCCESS = 0x0000
-PROCESSING_FAILURE = 0x0110
-FIRST_WORD_S = 10.0
-"""Seconds from the connection to its A-ASSOCIATE-RQ (the ARTIM timer, PS3.8 9.1.5)."""
+from dicom_node.store.catalog import Catalog
+from dicom_node.tls import server_context
 
 
 class Receiver:
     """Accepts associations from `start` to `stop`. Raises OSError from `start` when it cannot listen."""
 
-    def __init__(self, config: Config, archive: Archive, catalog: Catalog) -> None:
+    def __init__(self, config: Config, archive: Archive, catalog: Catalog, trail: Trail) -> None:
         self._config = config
-        self._intake = Intake(config.receive, archive, catalog)
-        self._door: Door | None = None
-        self._thread: threading.Thread | None = None
+        self._intake = Intake.of(config, archive, catalog)
+        self._trail = trail
+        self._places = Places(config.receive.max_associations)
+        self._plain: Door | None = None
+        self._secure: Door | None = None
 
     @property
     def port(self) -> int:
         """Where it listens; 0 while it does not."""
-        return 0 if self._door is None else int(self._door.server_address[1])
+        return self._plain.port if self._plain else 0
+
+    @property
+    def tls_port(self) -> int:
+        """Where it listens for TLS; 0 while it does not."""
+        return self._secure.port if self._secure else 0
 
     def start(self) -> None:
-        receive = self._config.receive
-        self._peers = Peers.resolved(self._config.node.ae_title, self._config.peer)
+        """Raises ConfigurationError when the TLS files are not what they should be."""
+        config = self._config
         _quiet()
-        ae = AE(ae_title=self._config.node.ae_title)
-        ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        ae.implementation_version_name = IMPLEMENTATION_VERSION
-        ae.maximum_pdu_size = receive.max_pdu_bytes
-        ae.network_timeout = receive.network_timeout_s
-        ae.dimse_timeout = receive.network_timeout_s
-        ae.acse_timeout = min(FIRST_WORD_S, receive.network_timeout_s)
-        ae.maximum_associations = 10_000  # counted in `Door`
-        self._door = ae.make_server(
-            (receive.host, receive.port),
-            contexts=contexts(receive),
-            evt_handlers=[(evt.EVT_REQUESTED, self._on_requested), (evt.EVT_C_STORE, self._on_store)],
-            server_class=Door,
-            intake=self._intake,
-            deadline_s=receive.network_timeout_s,
-        )
-        ae._servers.append(self._door)  # as AE.start_server does; `shutdown` takes it from there
-        self._thread = threading.Thread(target=self._door.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
-        log.event("receive.listening", port=self.port, peers=len(self._peers.listed))
+        house = House(
+            config.receive, Peers.resolved(config.node.ae_title, config.peer), self._places, self._intake,
+            self._trail, contexts(config.receive),
+        )  # fmt: skip
+        host = config.receive.host
+        tls = server_context(config.tls) if config.tls.port else None
+        if tls is not None:
+            self._secure = Door(host, config.tls.port, partial(serve, house, tls), "tls")
+        try:
+            self._plain = Door(host, config.receive.port, partial(serve, house, None), "plain")
+        except OSError:
+            self._close()
+            raise
+        log.event("receive.listening", port=self.port, tls_port=self.tls_port, peers=len(house.peers.listed))
 
     def stop(self, grace_s: float) -> None:
-        """Let nobody in any more; associations get `grace_s` to end, then they are aborted."""
-        if self._door is None or self._thread is None:
-            return
-        door, self._door = self._door, None
-        door.shutdown()
-        self._thread.join()
-        until = time.monotonic() + grace_s
-        while door.associations and time.monotonic() < until:
+        """Let nobody in any more; associations get `grace_s` to end, then their connections are closed."""
+        self._close()
+        self._wait(grace_s)
+        self._places.end_all()
+        self._wait(grace_s)
+
+    def _close(self) -> None:
+        for door in (self._secure, self._plain):
+            if door is not None:
+                door.close()
+        self._secure = self._plain = None
+
+    def _wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._places.empty() and time.monotonic() < until:
             time.sleep(0.02)
-        for association in door.associations:
-            association.abort()
-        while door.associations and time.monotonic() < until + FIRST_WORD_S:
-            time.sleep(0.02)
-
-    def _on_requested(self, event: Any) -> None:  # Any: pynetdicom's Event
-        """A-ASSOCIATE-RQ: admitted, or rejected with the Standard's reason."""
-        assoc = event.assoc
-        request = assoc.requestor.primitive
-        answer = self._peers.admit(request.calling_ae_title, request.called_ae_title, assoc.requestor.address)
-        if not isinstance(answer, Rejection):
-            limit = self._config.receive.max_associations
-            if assoc._server.let_in(assoc, limit):
-                assoc.dimse.peer = answer.name
-                return
-            answer = Rejection.FULL
-        log.problem("receive.rejected", reason=answer.name.lower(), address=assoc.requestor.address)
-        assoc.acse.send_reject(*answer.value)
-        assoc.kill()
-
-    def _on_store(self, event: Any) -> Dataset:  # Any: pynetdicom's Event
-        """The edge: every error becomes a status, and only a committed row becomes success."""
-        incoming: Incoming = event.request.incoming
-        dimse = event.assoc.dimse
-        try:
-            recorded = incoming.keep()
-        except DicomNodeError as error:
-            dimse.refused += 1
-            log.problem(
-                "instance.refused", peer=dimse.peer, status=f"0x{error.dimse_status:04X}",
-                error=type(error).__name__, bytes=incoming.size_bytes,
-            )  # fmt: skip
-            return _status(error.dimse_status, str(error))
-        except Exception as error:  # noqa: BLE001 - the edge: the sender must get an answer, and no success
-            dimse.refused += 1
-            log.problem("instance.failed", peer=dimse.peer, error=type(error).__name__)
-            return _status(PROCESSING_FAILURE, "something failed inside the node; its log says what")
-        dimse.stored += recorded is Recorded.NEW
-        dimse.stored_bytes += incoming.size_bytes
-        log.detail("instance.stored", instance=UID(event.request.AffectedSOPInstanceUID), what=recorded.value)
-        return _status(SUCCESS)
-
-
-def _status(code: int, comment: str = "") -> Dataset:
-    ds = Dataset()
-    ds.Status = code
-    if comment:  # LO: 64 characters, no backslash (PS3.5 6.2)
-        ds.ErrorComment = comment.encode("ascii", "replace").decode().replace("\\", "/")[:64]
-    return ds
 
 
 def _quiet() -> None:

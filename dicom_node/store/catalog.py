@@ -23,6 +23,7 @@ from dicom_node.store.archive import Archive
 from dicom_node.store.database import insert_new, reading, utc_now, writing
 from dicom_node.store.history import stored_text, tell
 from dicom_node.store.schema import conflicts, instances, jobs, results, revisions
+from dicom_node.store.together import Together
 
 ORPHAN_AFTER_S = 3600.0
 """A younger object without a row may be one whose row is just being written."""
@@ -99,34 +100,24 @@ class Catalog:
         self._engine = engine
         self._archive = archive
         self._clock = clock
+        self._rows = Together(self._record)
 
     def record(self, arrival: Arrival, digest: Digest, size_bytes: int) -> Recorded:
         """T1: the row of an instance whose file is already durable. When it returns, success may be answered.
 
-        Raises LedgerUnavailable or OutOfStorage; then the sender must not see success.
+        Instances that arrive at the same moment share a transaction. Raises LedgerUnavailable or
+        OutOfStorage; then the sender must not see success.
         """
-        now = self._clock()
-        values = {
+        return self._rows.add({
             "sop_instance_uid": arrival.sop_instance_uid, "sop_class_uid": arrival.sop_class_uid,
             "transfer_syntax_uid": arrival.transfer_syntax_uid, "study_uid": arrival.study_uid,
             "series_uid": arrival.series_uid, "digest": digest, "size_bytes": size_bytes,
-            "peer": arrival.peer, "received_at": now,
-        }  # fmt: skip
+            "peer": arrival.peer, "received_at": self._clock(),
+        })  # fmt: skip
+
+    def _record(self, rows: Sequence[dict[str, Any]]) -> list[Recorded]:  # Any: columns of `instances`
         with writing(self._engine) as connection:
-            if insert_new(connection, instances, values, instances.c.id).first() is not None:
-                return Recorded.NEW
-            known = connection.execute(
-                select(instances.c.digest, instances.c.study_uid).where(
-                    instances.c.sop_instance_uid == arrival.sop_instance_uid
-                )
-            ).one()
-            if known.digest == digest:
-                return Recorded.SAME
-            aside = {key: values[key] for key in conflicts.c.keys() if key in values}  # noqa: SIM118 - columns
-            if insert_new(connection, conflicts, aside, conflicts.c.id).first() is not None:
-                what = f"other bytes under the UID of a known instance: {size_bytes}, from {arrival.peer}"
-                tell(connection, now, known.study_uid, "instance.conflict", what)
-            return Recorded.CONFLICT
+            return [_recorded(connection, values) for values in rows]
 
     def is_result(self, sop_instance_uid: UID) -> bool:
         """Whether this node made the object itself (and a PACS now routes it back)."""
@@ -272,6 +263,23 @@ class Catalog:
             UID(row.study_uid), UID(row.series_uid), digest, row.size_bytes,
             self._archive.path(digest), row.header or {},
         )  # fmt: skip
+
+
+def _recorded(connection: Connection, values: dict[str, Any]) -> Recorded:  # Any: columns of `instances`
+    if insert_new(connection, instances, values, instances.c.id).first() is not None:
+        return Recorded.NEW
+    known = connection.execute(
+        select(instances.c.digest, instances.c.study_uid).where(
+            instances.c.sop_instance_uid == values["sop_instance_uid"]
+        )
+    ).one()
+    if known.digest == values["digest"]:
+        return Recorded.SAME
+    aside = {key: values[key] for key in conflicts.c.keys() if key in values}  # noqa: SIM118 - columns
+    if insert_new(connection, conflicts, aside, conflicts.c.id).first() is not None:
+        what = f"other bytes under the UID of a known instance: {values['size_bytes']}, from {values['peer']}"
+        tell(connection, values["received_at"], known.study_uid, "instance.conflict", what)
+    return Recorded.CONFLICT
 
 
 def _unread() -> Any:  # Any: SQLAlchemy's expression types

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Engine,
     Executable,
     Table,
+    bindparam,
     create_engine,
     event,
     make_url,
@@ -173,12 +175,15 @@ def insert_new(
     connection: Connection, table: Table, values: dict[str, Any], *returning: Any
 ) -> CursorResult[Any]:
     """INSERT a row unless a unique key says it is there; `returning` gives a row only where it was new."""
-    statement: Executable
-    if connection.dialect.name == "postgresql":
-        statement = postgresql.insert(table).values(values).on_conflict_do_nothing().returning(*returning)
-    else:
-        statement = sqlite.insert(table).values(values).on_conflict_do_nothing().returning(*returning)
-    return connection.execute(statement)
+    return connection.execute(_insert_new(connection.dialect.name, table, tuple(values), *returning), values)
+
+
+@cache
+def _insert_new(dialect: str, table: Table, columns: tuple[str, ...], *returning: Any) -> Executable:
+    """Built once: building it takes longer than running it."""
+    made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
+    return made.values(values).on_conflict_do_nothing().returning(*returning)
 
 
 def migrate(engine: Engine) -> None:

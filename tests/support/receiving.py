@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_node import log
+from dicom_node.audit import Trail
 from dicom_node.config import Config
 from dicom_node.receive.scp import Receiver
 from dicom_node.store.archive import Archive
@@ -64,7 +65,9 @@ class Receiving:
 def receiving(folder: Path, **receive: object) -> Iterator[Receiving]:
     config = configured(folder, free_port(), **receive)
     books = Books(f"sqlite:///{folder / 'node.sqlite3'}", folder)
-    receiver = Receiver(config, books.archive, books.catalog)
+    receiver = Receiver(
+        config, books.archive, books.catalog, Trail(config.audit_folder, config.node.ae_title)
+    )
     receiver.start()
     try:
         yield Receiving(receiver, books)
@@ -112,7 +115,8 @@ def main() -> None:
     engine = engine_for(config)
     migrate(engine)
     archive = Archive(folder)
-    receiver = Receiver(config, archive, Catalog(engine, archive))
+    trail = Trail(config.audit_folder, config.node.ae_title)
+    receiver = Receiver(config, archive, Catalog(engine, archive), trail)
     receiver.start()
     print("ready", flush=True)
     stop.wait()

@@ -17,7 +17,7 @@ from dicom_node.dicom.header import Identity, identify
 from dicom_node.domain.identity import UID
 from dicom_node.errors import UnreadableObject
 
-EXPECTED = Identity(UID("1.2.840.10008.5.1.4.1.1.4"), UID("1.2.3.4"), UID("1.2.3"), UID("1.2.3.1"))
+EXPECTED = Identity(UID("1.2.840.10008.5.1.4.1.1.4"), UID("1.2.3.4"), UID("1.2.3"), UID("1.2.3.1"), "P-7")
 
 
 def data_set() -> Dataset:
@@ -25,6 +25,7 @@ def data_set() -> Dataset:
     ds.SpecificCharacterSet = "ISO_IR 100"
     ds.SOPClassUID = EXPECTED.sop_class_uid
     ds.SOPInstanceUID = EXPECTED.sop_instance_uid
+    ds.PatientID = EXPECTED.patient_id
     ds.StudyInstanceUID = EXPECTED.study_uid
     ds.SeriesInstanceUID = EXPECTED.series_uid
     ds.PatientName = "CANARY^NAME"

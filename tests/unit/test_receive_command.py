@@ -28,7 +28,7 @@ def test_what_is_no_uid_is_only_text() -> None:
     asked = Command.decoded(command_set(MR_IMAGE, "../../etc/x"))
 
     assert "../../etc/x" == asked.sop_instance_uid
-    assert "0" == asked.store(MR_IMAGE).AffectedSOPInstanceUID
+    assert b"etc" not in asked.store_response(0x0117)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""A-ASSOCIATE (PS3.8 9.3): what a peer proposes, and the answer to it.
+
+The PDUs are pynetdicom's. Its decoder was not written for strangers: whatever it raises on
+hostile bytes becomes UnreadableObject here, and the caller bounds their length.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    ImplementationClassUIDNotification,
+    ImplementationVersionNameNotification,
+    MaximumLengthNotification,
+)
+from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
+
+from dicom_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from dicom_node.errors import UnreadableObject
+
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+RELEASED = b"\x06\x00" + struct.pack(">II", 4, 0)
+"""A-RELEASE-RP, PS3.8 9.3.7."""
+UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER, NO_REASON = 1, 2, 6, 0
+"""Reasons of an A-ABORT by the provider, PS3.8 9.3.8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """An A-ASSOCIATE-RQ, not yet judged. The titles are without padding."""
+
+    calling: str
+    called: str
+    speaks_dicom: bool
+    """Whether protocol version 1 and the DICOM application context are among what it offers."""
+    contexts: Sequence[Any]  # Any: pynetdicom ships no types
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """One accepted presentation context."""
+
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+def proposal(pdu: bytes) -> Proposal:
+    """Read an A-ASSOCIATE-RQ. Raises UnreadableObject, whatever is wrong with it."""
+    try:
+        decoded = A_ASSOCIATE_RQ()
+        decoded.decode(pdu)
+        asked = decoded.to_primitive()
+        contexts = list(asked.presentation_context_definition_list)
+        numbers = [context.context_id for context in contexts]
+        if not contexts or len(numbers) != len(set(numbers)) or not all(number % 2 for number in numbers):
+            raise UnreadableObject("presentation context ids are missing, even or repeated")
+        if not all(context.transfer_syntax for context in contexts):
+            raise UnreadableObject("a presentation context has no transfer syntax")
+        return Proposal(
+            calling=str(asked.calling_ae_title).strip(),
+            called=str(asked.called_ae_title).strip(),
+            speaks_dicom=bool(decoded.protocol_version & 1)
+            and asked.application_context_name == APPLICATION_CONTEXT,
+            contexts=contexts,
+        )
+    except UnreadableObject:
+        raise
+    except Exception as error:  # the edge to a decoder on hostile bytes, which raises anything
+        raise UnreadableObject(f"no A-ASSOCIATE-RQ ({type(error).__name__})") from error
+
+
+def accepted(
+    asked: Proposal, supported: Sequence[PresentationContext], max_pdu_bytes: int
+) -> tuple[bytes, dict[int, Agreed]]:
+    """The A-ASSOCIATE-AC, and what was agreed on, by presentation context id.
+
+    Neither an asynchronous operations window nor roles nor identities are answered: then one
+    operation at a time, requestor as SCU (PS3.7 D.3.3.3, D.3.3.4, D.3.3.7).
+    """
+    results, _ = negotiate_as_acceptor(asked.contexts, supported)
+    answer = A_ASSOCIATE()
+    answer.application_context_name = APPLICATION_CONTEXT
+    answer.calling_ae_title, answer.called_ae_title = asked.calling, asked.called
+    answer.result, answer.result_source = 0, 1
+    answer.presentation_context_definition_results_list = results
+    length = MaximumLengthNotification()
+    length.maximum_length_received = max_pdu_bytes
+    class_uid = ImplementationClassUIDNotification()
+    class_uid.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = IMPLEMENTATION_VERSION
+    answer.user_information = [length, class_uid, version]
+    pdu = A_ASSOCIATE_AC()
+    pdu.from_primitive(answer)
+    agreed = {
+        result.context_id: Agreed(str(result.abstract_syntax), str(result.transfer_syntax[0]))
+        for result in results
+        if result.result == 0
+    }
+    return bytes(pdu.encode()), agreed
+
+
+def rejected(result: int, source: int, reason: int) -> bytes:
+    """A-ASSOCIATE-RJ, PS3.8 9.3.4."""
+    return b"\x03\x00" + struct.pack(">IBBBB", 4, 0, result, source, reason)
+
+
+def aborted(reason: int) -> bytes:
+    """A-ABORT by the service provider, PS3.8 9.3.8."""
+    return b"\x07\x00" + struct.pack(">IBBBB", 4, 0, 0, 2, reason)
