@@ -17,7 +17,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dicom_node.tls import fingerprint
@@ -41,19 +41,22 @@ class Issued:
 class Authority:
     """A small CA that writes what it issues into `folder`."""
 
-    def __init__(self, folder: Path, name: str = "authority") -> None:
+    def __init__(self, folder: Path, name: str = "authority", above: Authority | None = None) -> None:
+        """A root, or an intermediate authority that `above` vouches for."""
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.name = folder, name
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._certificate = _certificate(name, self._key, name, self._key, authority=True)
+        issuer = above or self
+        self._certificate = _certificate(name, self._key, issuer.name, issuer._key, authority=True)
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, name: str, *, hosts: Sequence[str] = LOOPBACK, begins: int = -1, ends: int = 30
-    ) -> Issued:
+        self, name: str, *, hosts: Sequence[str] = LOOPBACK, begins: int = -1, ends: int = 30,
+        strong: bool = True,
+    ) -> Issued:  # fmt: skip
         """A certificate for server and client use, valid from day `begins` to day `ends` from now."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = ec.generate_private_key(ec.SECP256R1()) if strong else _weak_key()
         made = _certificate(name, key, self.name, self._key, hosts=hosts, begins=begins, ends=ends)
         return _written(self.folder, name, made, key)
 
@@ -115,6 +118,10 @@ def hospital(folder: Path) -> Hospital:
     )  # fmt: skip
 
 
+def _weak_key() -> Any:
+    return rsa.generate_private_key(65537, 1024)  # noqa: S505 - it is made to be refused
+
+
 def _name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
@@ -128,7 +135,7 @@ def _certificate(
     builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
     builder = builder.not_valid_before(now + begins * DAY).not_valid_after(now + ends * DAY)
     extensions: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.BasicConstraints(ca=authority, path_length=0 if authority else None), True),
+        (x509.BasicConstraints(ca=authority, path_length=1 if authority else None), True),
         (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), False),
         (_usage(authority), True),
