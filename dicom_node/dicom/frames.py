@@ -21,7 +21,10 @@ from dicom_node.dicom import values, vendor
 from dicom_node.errors import UnreadableObject
 
 _SHARED, _PER_FRAME = 0x52009229, 0x52009230
+_NUMBER_OF_FRAMES, _ROWS, _COLUMNS = 0x00280008, 0x00280010, 0x00280011
 _MOST_FRAMES = 100_000
+_LONGEST_SIDE = 65535
+"""Rows and Columns are unsigned shorts, PS3.3 C.7.6.3.1."""
 
 Facts = dict[str, Any]  # Any: JSON values
 Reader = Callable[[Dataset, int], Any]  # Any: a JSON value or None
@@ -109,17 +112,43 @@ def functional_groups(data_set: Dataset) -> tuple[Dataset, ...]:
     return (*values.items(data_set, _SHARED)[:1], *values.items(data_set, _PER_FRAME))
 
 
+def number_of_frames(data_set: Dataset) -> int:
+    """1 where nothing or 0 is written. Raises UnreadableObject where it is no number of frames."""
+    return _within(data_set, _NUMBER_OF_FRAMES, "IS", "Number of Frames (0028,0008)", _MOST_FRAMES) or 1
+
+
+def rows(data_set: Dataset) -> int:
+    """0 where there are none. Raises UnreadableObject where they cannot be those of an image."""
+    return _within(data_set, _ROWS, "US", "Rows (0028,0010)", _LONGEST_SIDE)
+
+
+def columns(data_set: Dataset) -> int:
+    """As `rows`."""
+    return _within(data_set, _COLUMNS, "US", "Columns (0028,0011)", _LONGEST_SIDE)
+
+
+def _within(data_set: Dataset, tag: int, vr: str, name: str, most: int) -> int:
+    """0 where nothing is written."""
+    count = values.integer(data_set, tag, vr)
+    if count is None and values.raw(data_set, tag) is None:
+        return 0
+    if count is None or not 0 <= count <= most:
+        raise UnreadableObject(f"{name} is no number from 1 to {most}")
+    return count
+
+
 def read_frames(data_set: Dataset) -> tuple[Facts, list[Facts]]:
-    """(facts that all frames share, for each frame those that differ)."""
+    """(facts that all frames share, for each frame those that differ).
+
+    Raises UnreadableObject where frames are announced that are not described, or absurdly many.
+    """
+    count = number_of_frames(data_set)
     shared = _top(data_set)
     for group in values.items(data_set, _SHARED)[:1]:
         shared |= _group(group)
     per_frame = [_group(group) for group in values.items(data_set, _PER_FRAME)]
-    count = values.integer(data_set, 0x00280008) or 1
     if per_frame and len(per_frame) != count:
         raise UnreadableObject(f"{count} frames are announced but {len(per_frame)} described")
-    if count > _MOST_FRAMES:
-        raise UnreadableObject(f"{count} frames are more than this node reads")
     classic = not per_frame
     all_frames = [_classic_words(shared | facts) for facts in per_frame] or [_classic_words(shared)]
     if classic and count > 1:

@@ -49,12 +49,11 @@ _INTEGERS = {  # name: (tag, VR)
     "images_in_acquisition": (0x00201002, "IS"),
     "temporal_positions": (0x00200105, "IS"),
     "number_of_frames": (0x00280008, "IS"),
-    "rows": (0x00280010, "US"),
-    "columns": (0x00280011, "US"),
     "samples_per_pixel": (0x00280002, "US"),
     "bits_allocated": (0x00280100, "US"),
     "echo_train_length": (0x00180091, "IS"),
 }
+_ROWS, _COLUMNS = 0x00280010, 0x00280011
 _REGION, _FRAME_ANATOMY, _PROCEDURE = 0x00082218, 0x00209071, 0x00081032
 _AGENT, _AGENT_SEQUENCE, _AGENT_VOLUME, _ENHANCED_AGENT = 0x00180010, 0x00180012, 0x00181041, 0x00189337
 _MODALITY, _BODY_PART, _PHOTOMETRIC, _CHARACTER_SET = 0x00080060, 0x00180015, 0x00280004, 0x00080005
@@ -65,6 +64,7 @@ _SINGLE = frozenset(
     {
         _CHARACTER_SET, _REGION, _PROCEDURE, _AGENT, _AGENT_SEQUENCE, _AGENT_VOLUME, _ENHANCED_AGENT,
         _MODALITY, _BODY_PART, _PHOTOMETRIC, _PATIENT_ID, _BIRTH_DATE, _SEX, _AGE, *_DATES,
+        _ROWS, _COLUMNS,
     }
 )  # fmt: skip
 _WANTED = _SINGLE.union(
@@ -111,6 +111,7 @@ def _extract(data_set: Dataset, syntax: str) -> dict[str, object]:
     found["report"] = report.report_text(data_set)
     found["contrast_agent"] = _contrast_agent(data_set)
     found["mosaic_images"] = vendor.mosaic_images(data_set)
+    found["rows"], found["columns"] = frames.rows(data_set) or None, frames.columns(data_set) or None
     if found["rows"]:
         found["shared"], found["frames"] = frames.read_frames(data_set)
     return {name: value for name, value in found.items() if value not in (None, "", [], (), {})}

@@ -2,13 +2,15 @@
 
 Promises (slices, rows, columns) float32 with each frame's own rescale applied (PS3.3
 C.11.1.1.2) and no windowing, and an affine to LPS mm. Refuses, rather than guesses, what it
-cannot decode faithfully: another frame size, truncated pixels, a transfer syntax without decoder.
+cannot decode faithfully: another frame size, truncated pixels, a transfer syntax without decoder;
+and what would not fit in memory, before memory is taken.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
-from dicom_node.dicom import frames
+from dicom_node.dicom import elements, frames, values
+from dicom_node.dicom.inflate import MOST_HEADER_BYTES
 from dicom_node.domain.series import FrameRef, Stack, Volume
 from dicom_node.errors import DicomNodeError, IntegrityError, UnfaithfulGeometry, UnreadableObject
 
@@ -27,6 +30,9 @@ _DESCRIPTION = (
     0x00281052, 0x00281053, 0x52009229, 0x52009230,  # rescale, functional groups
     0x7FE00010,
 )  # fmt: skip
+_SAMPLES, _BITS = 0x00280002, 0x00280100
+MOST_VOXELS = 1 << 29
+"""Of one stack: 2 GiB as float32. 512 x 512 x 2048."""
 
 
 def read_volume(stack: Stack) -> Volume:
@@ -35,6 +41,7 @@ def read_volume(stack: Stack) -> Volume:
     Raises UnreadableObject where pixels cannot be decoded, UnfaithfulGeometry where a frame
     has another size than the stack, IntegrityError where a file is not what was received.
     """
+    _check_size(len(stack.frames), stack.rows, stack.columns)
     array = np.empty((len(stack.frames), stack.rows, stack.columns), dtype=np.float32)
     slices_of: dict[Path, list[tuple[int, FrameRef]]] = defaultdict(list)
     for k, frame in enumerate(stack.frames):
@@ -59,7 +66,7 @@ def affine_of(stack: Stack) -> npt.NDArray[np.float64]:
 def _read_into(array: npt.NDArray[np.float32], path: Path, wanted: list[tuple[int, FrameRef]]) -> None:
     _verify(path, wanted[0][1])
     try:
-        data_set = dcmread(path, specific_tags=list(_DESCRIPTION))
+        data_set = dcmread(_plain(path), specific_tags=list(_DESCRIPTION))
         rescale = _rescales(data_set)
         indices = [frame.frame - 1 for _, frame in wanted]
         decoded = iter_pixels(data_set, indices=indices, raw=True)
@@ -73,6 +80,27 @@ def _read_into(array: npt.NDArray[np.float32], path: Path, wanted: list[tuple[in
         raise
     except Exception as error:  # the edge to decoders on hostile bytes, which raise anything
         raise UnreadableObject(f"the pixels cannot be decoded ({type(error).__name__})") from error
+
+
+def _check_size(slices: int, rows: int, columns: int) -> None:
+    if min(slices, rows, columns) < 1:
+        raise UnreadableObject(f"a volume of {slices} x {rows} x {columns} has no voxels")
+    if slices * rows * columns > MOST_VOXELS:
+        raise UnreadableObject(f"a volume of {slices} x {rows} x {columns} is larger than this node reads")
+
+
+def _plain(path: Path) -> Path | BytesIO:
+    """The file; a deflated one unfolded, and no further than its pixels can be long."""
+    data_set, syntax = elements.parse_file(path, wanted=_DESCRIPTION)
+    count, rows, columns = frames.number_of_frames(data_set), frames.rows(data_set), frames.columns(data_set)
+    _check_size(count, rows, columns)
+    if syntax != elements.DEFLATED:
+        return path
+    samples, bits = values.integer(data_set, _SAMPLES, "US") or 1, values.integer(data_set, _BITS, "US") or 8
+    if not (0 < samples <= 4 and 0 < bits <= 64):
+        raise UnreadableObject(f"pixels of {samples} samples of {bits} bits are not read")
+    longest = MOST_HEADER_BYTES + count * rows * columns * samples * bits // 8
+    return elements.unfolded_file(path, longest) or path
 
 
 def _verify(path: Path, frame: FrameRef) -> None:

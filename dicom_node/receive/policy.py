@@ -10,8 +10,8 @@ Results of a node like this one are never input: what a PACS routes back must no
 next job. One this node made itself is held already: 0x0000, and nothing changes. One that
 another node made is refused with 0x0122. Both are counted in the log.
 
-Deflated transfer syntaxes are refused (a small file may be a huge one), and so are video and
-references to pixel data elsewhere.
+Video is refused, and so are references to pixel data elsewhere. Deflated Explicit VR Little
+Endian is taken where `receive.deflate` says so (a small file may be a huge one).
 """
 
 from __future__ import annotations
@@ -47,12 +47,18 @@ TRANSFER_SYNTAXES = tuple(
 )
 """Implicit and explicit VR, little and big endian; RLE, JPEG, JPEG-LS, JPEG 2000 and HTJ2K."""
 
+
+def transfer_syntaxes(receive: Receive) -> tuple[str, ...]:
+    return (*TRANSFER_SYNTAXES, elements.DEFLATED) if receive.deflate else TRANSFER_SYNTAXES
+
+
 _MANUFACTURER, _MODEL = 0x00080070, 0x00081090
 
 
 def contexts(receive: Receive) -> list[PresentationContext]:
     """The presentation contexts this node accepts, C-ECHO among them."""
-    taken = [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in storage_classes(receive)]
+    encodings = list(transfer_syntaxes(receive))
+    taken = [build_context(uid, encodings) for uid in storage_classes(receive)]
     return [build_context(Verification), *taken]
 
 

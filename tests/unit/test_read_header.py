@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_node.dicom.header import read_header
@@ -239,3 +243,55 @@ def test_frames_announced_but_not_described_are_unreadable(tmp_path: Path) -> No
 def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(UnreadableObject, match="FileNotFoundError"):
         read_header(tmp_path / "absent")
+
+
+ABSURD = [2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**62, 2**63, -1, -(2**31), 65536 * 65536]
+
+
+def with_number(ds: Dataset, keyword: str, written: str) -> bytes:
+    """The object's file with the element in text, as IS, whatever it should be."""
+    content = mr.file_bytes(ds)
+    tag = Tag(tag_for_keyword(keyword))
+    element = struct.pack("<HH", tag.group, tag.element)
+    value = written.encode() + b" " * (len(written) % 2)
+    replaced = element + struct.pack("<2sH", b"IS", len(value)) + value
+    at = content.find(element + VR[keyword], 132)
+    if at < 0:  # absent: at its place, before Rows
+        at = content.index(struct.pack("<HH2s", 0x0028, 0x0010, b"US"))
+        return content[:at] + replaced + content[at:]
+    length = struct.unpack_from("<H", content, at + 6)[0]
+    return content[:at] + replaced + content[at + 8 + length :]
+
+
+VR = {"NumberOfFrames": b"IS", "Rows": b"US", "Columns": b"US"}
+
+
+@pytest.mark.parametrize("keyword", sorted(VR))
+@pytest.mark.parametrize("written", [*map(str, ABSURD), "many", "1e400", "NaN", "3.5", "1\\2x"])
+def test_absurd_sizes_are_refused(tmp_path: Path, keyword: str, written: str) -> None:
+    """2^31 to 2^63, negative, or no number: refused with the element's name, before memory is taken."""
+    path = tmp_path / "object"
+    path.write_bytes(with_number(mr.mr_instance(), keyword, written))
+
+    with pytest.raises(UnreadableObject, match=r"\(0028,00(08|10|11)\) is no number from 1 to"):
+        read_header(path)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(sorted(VR)),
+    st.one_of(st.integers(-(2**70), 2**70), st.text("0123456789.-+eE \\", max_size=20)),
+)
+def test_a_size_is_sane_or_the_object_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, keyword: str, written: object
+) -> None:
+    """Whatever is written, what is read of it can be allocated."""
+    path = tmp_path_factory.mktemp("any", numbered=True) / "object"
+    path.write_bytes(with_number(mr.mr_instance(), keyword, str(written)))
+
+    try:
+        header: dict[str, Any] = read_header(path)
+    except UnreadableObject:
+        return
+    assert 1 <= len(header.get("frames", [0])) <= 100_000
+    assert 0 <= header.get("rows", 0) <= 65535 and 0 <= header.get("columns", 0) <= 65535

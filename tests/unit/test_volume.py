@@ -113,3 +113,27 @@ def test_a_vanished_file_is_named_by_its_error_only(tmp_path: Path) -> None:
 
     with pytest.raises(UnreadableObject, match="FileNotFoundError"):
         read_volume(gone)
+
+
+@pytest.mark.parametrize(
+    ("slices", "rows", "columns"), [(1, 65535, 65535), (3000, 512, 512), (100_000, 65535, 65535)]
+)
+def test_a_volume_that_would_not_fit_is_refused_before_memory_is_taken(
+    tmp_path: Path, slices: int, rows: int, columns: int
+) -> None:
+    """More than 2^29 voxels."""
+    stack = only_stack(mr.mr_series(slices=1), tmp_path)
+    huge = replace(stack, frames=stack.frames * slices, rows=rows, columns=columns)
+
+    with pytest.raises(
+        UnreadableObject, match=f"{slices} x {rows} x {columns} is larger than this node reads"
+    ):
+        read_volume(huge)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 24), (32, 0), (-1, 24), (32, -(2**31))])
+def test_a_volume_without_voxels_is_refused(tmp_path: Path, rows: int, columns: int) -> None:
+    stack = replace(only_stack(mr.mr_series(slices=1), tmp_path), rows=rows, columns=columns)
+
+    with pytest.raises(UnreadableObject, match="has no voxels"):
+        read_volume(stack)
