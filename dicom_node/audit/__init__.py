@@ -14,6 +14,7 @@ from dicom_node.audit.events import (
     Started,
     Stopped,
     Transferred,
+    Used,
 )
 from dicom_node.audit.trail import Trail
 
@@ -28,4 +29,5 @@ __all__ = [
     "Stopped",
     "Trail",
     "Transferred",
+    "Used",
 ]

@@ -88,4 +88,12 @@ class Retrieved:
     ok: bool
 
 
-Event = Started | Stopped | Refused | Begun | Transferred | Declined | Queried | Retrieved
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Somebody, an account of this machine, read the audit trail at `uri`."""
+
+    user: str
+    uri: str
+
+
+Event = Started | Stopped | Refused | Begun | Transferred | Declined | Queried | Retrieved | Used

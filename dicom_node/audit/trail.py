@@ -1,7 +1,7 @@
 """The trail on disk: one JSON line per message, each hash over the one before.
 
 Promises: a record is on the disk (fsync) when `record` returns; several processes and threads may
-write at once; what was edited, deleted, reordered or cut off shows (`verify.py`). Refuses to break
+write at once; what was edited, deleted, reordered or cut off shows (`chain.py`). Refuses to break
 the work it records: nothing is raised, a record that cannot be written is `audit.failed` in the log.
 
     {"seq": 7, "prev": "hash of 6", "hash": "of prev, seq, torn, message", "message": "<AuditMessage ...>"}
@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -58,13 +58,23 @@ class Record:
 
     @property
     def hash(self) -> str:
-        return sha256(f"{self.prev}\n{self.seq}\n{self.torn}\n{self.message}".encode()).hexdigest()
+        return digest(f"{self.prev}\n{self.seq}\n{self.torn}\n{self.message}".encode())
 
     def line(self) -> bytes:
         known = {"seq": self.seq, "prev": self.prev, "hash": self.hash}
         torn = {"torn": self.torn} if self.torn else {}
         text = json.dumps(known | torn | {"message": self.message}, ensure_ascii=False)
         return text.encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The record to go on from; a half-written line's hash, and the file whose last line has no end."""
+
+    seq: int
+    hash: str
+    torn: str = ""
+    unclosed: str = ""
 
 
 def utc_now() -> datetime:
@@ -74,13 +84,13 @@ def utc_now() -> datetime:
 class Trail:
     """The writing end. Cheap to make; the folder is made with the first record.
 
-    Mutable: `failures`, records that could not be written, under `_turn`, which also lets one
-    thread of this process at a time wait for the other processes.
+    Mutable: `failures`, records that could not be written, under `_count`. `_turn` lets one thread
+    of this process at a time wait for the other processes.
     """
 
     def __init__(self, folder: Path, ae_title: str, clock: Callable[[], datetime] = utc_now) -> None:
         self._folder, self._ae_title, self._clock = folder, ae_title, clock
-        self._turn = threading.Lock()
+        self._turn, self._count = threading.Lock(), threading.Lock()
         self.failures = 0
 
     def record(self, event: Event) -> None:
@@ -89,36 +99,21 @@ class Trail:
             now = self._clock()
             self._append(message(event, self._ae_title, now), now)
         except Exception as error:  # noqa: BLE001 - an edge: what is recorded goes on without its record
-            self.failures += 1
-            log.problem(
-                "audit.failed", kind=type(event).__name__, error=type(error).__name__, failures=self.failures
-            )
+            with self._count:
+                self.failures += 1
+            facts = {"kind": type(event).__name__, "error": type(error).__name__, "failures": self.failures}
+            log.problem("audit.failed", **facts)
 
     def _append(self, text: str, now: datetime) -> None:
         with self._alone() as handle:
-            head = _read_head(handle)
-            name = max(f"audit-{now:%Y-%m}.jsonl", head.file if head else "")  # a clock set back: no matter
-            torn, last = self._end(head)
-            record = Record(last.seq + 1 if last else 1, last.hash if last else GENESIS, text, torn)
-            closing = b"\n" if torn and name == last_file(self._folder) else b""
+            head, found = _read_head(handle), files(self._folder)
+            end = _end(head, found)
+            # never an earlier file than the last one, wherever the clock was set back to
+            name = max([f"audit-{now:%Y-%m}.jsonl", *(path.name for path in found[-1:])])
+            record = Record(end.seq + 1, end.hash, text, end.torn)
+            closing = b"\n" if end.unclosed == name else b""
             size = _add(self._folder / name, closing + record.line())
             _write_head(handle, Head(record.seq, record.hash, name, size))
-
-    def _end(self, head: Head | None) -> tuple[str, Head | None]:
-        """Where the chain goes on: hash of a torn line there is, and the record to point back to."""
-        name = last_file(self._folder)
-        if name is None:
-            return "", head
-        path = self._folder / name
-        if head and head.file == name and head.size == path.stat().st_size:
-            return "", head
-        fragment, found = _tail(self._folder)
-        if fragment:
-            log.problem("audit.torn", bytes=len(fragment))
-        if head and (found is None or found.seq < head.seq):
-            log.problem("audit.cut_short", head=head.seq, found=found.seq if found else 0)
-            found = head  # go on after what is missing, so that the gap stays to be seen
-        return sha256(fragment).hexdigest() if fragment else "", found
 
     @contextmanager
     def _alone(self) -> Iterator[int]:
@@ -143,11 +138,6 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.glob("audit-*.jsonl"))
 
 
-def last_file(folder: Path) -> str | None:
-    found = files(folder)
-    return found[-1].name if found else None
-
-
 def read_head(folder: Path) -> Head | None:
     """The head as it stands; None where there is none, or none that can be read."""
     try:
@@ -167,18 +157,38 @@ def parse(line: bytes) -> tuple[Record, str] | None:
     return (record, claimed) if isinstance(record.seq, int) and isinstance(claimed, str) else None
 
 
-def _tail(folder: Path) -> tuple[bytes, Head | None]:
-    """A half-written line at the very end, and the last record before it."""
-    fragment = b""
-    for path in reversed(files(folder)):
-        whole = path.read_bytes()  # a month at most; read only after a crash
-        lines = whole.split(b"\n")
-        if path.name == last_file(folder):
-            fragment = lines[-1]
-        for line in reversed(lines[:-1]):
-            if found := parse(line):
-                return fragment, Head(found[0].seq, found[1], path.name, len(whole))
-    return fragment, None
+def digest(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+def _end(head: Head | None, found: list[Path]) -> _End:
+    """Where the chain goes on; the files are looked at only where the head does not fit them."""
+    if head and found and found[-1].name == head.file and found[-1].stat().st_size == head.size:
+        return _End(head.seq, head.hash)
+    end = _look(found)
+    if end.torn:
+        log.problem("audit.torn", record=end.seq + 1)
+    if head and end.seq < head.seq:
+        log.problem("audit.cut_short", head=head.seq, found=end.seq)
+        return replace(end, seq=head.seq, hash=head.hash)  # the gap stays to be seen
+    return end
+
+
+def _look(found: list[Path]) -> _End:
+    """The end of the chain as the files have it; a month at most is read, and only after a crash."""
+    torn = unclosed = ""
+    for path in reversed(found):
+        *lines, rest = path.read_bytes().split(b"\n")
+        if path == found[-1] and rest:
+            unclosed = path.name
+            if parse(rest) is None:
+                torn = digest(rest)
+            else:
+                lines.append(rest)  # whole but for its line's end
+        for line in reversed(lines):
+            if whole := parse(line):
+                return _End(whole[0].seq, whole[1], torn, unclosed)
+    return _End(0, GENESIS, torn, unclosed)
 
 
 def _lock(handle: int, deadline: float) -> None:
