@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -136,6 +137,30 @@ def retry(
     loaded = _load(config)
     report = retry_deliveries(loaded) if job is None else retry_job(loaded, job)
     _show(report, as_json, title="retry")
+
+
+@app.command()
+def fetch(
+    peer: Annotated[str, typer.Argument(help="Name of the peer in the configuration.")],
+    study: Annotated[str, typer.Option(help="Study Instance UID.")],
+    series: Annotated[str | None, typer.Option(help="Only this Series Instance UID.")] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only what is not here yet.")] = False,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Ask a peer what it has of a study, and retrieve it; exit 1 if something could not be had.
+
+    Works beside a running node. With `retrieve = "move"` the node must be running.
+    """
+    from dicom_node.node.fetch import fetch_for
+
+    report = fetch_for(_load(config), peer, study, series, missing=missing)
+    if as_json:
+        typer.echo(json.dumps(asdict(report), indent=2))
+    else:
+        for sentence in report.sentences:
+            typer.echo(sentence)
+    raise typer.Exit(0 if report.ok else 1)
 
 
 @app.command()

@@ -140,3 +140,9 @@ class NodeStopping(PipelineError):
 
 class AuditError(DicomNodeError):
     """The audit trail could not be written or read; see its folder and the disk."""
+
+
+class RetrieveError(DicomNodeError):
+    """The peer could not be asked what it has, or did not give it."""
+
+    retry = True

@@ -4,17 +4,22 @@ A study is shown to be complete when all that can be checked says so: no gap, no
 refused, instance numbers without holes, as many images as the scanner announced, equally
 many slices in every b value or time point, and every need of at least one pipeline met.
 Even then the last slices of the last series may be on their way, so it is given `settle_s`.
+
+Where a peer was asked what it has (C-FIND), its answer is the better proof: as many here as there
+is complete, fewer is not, whatever the images look like.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dicom_node.assemble.images import MR_CLASSES
 from dicom_node.config import Receive
+from dicom_node.domain.expectation import Expectation
 from dicom_node.domain.identity import UID
 from dicom_node.domain.pipeline import Need
 from dicom_node.domain.series import Contrast, StoredInstance, Study
@@ -28,21 +33,75 @@ class Judgement:
     because: str
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What peers said about the study. `here` counts, per series, the instances that such answers count."""
+
+    expectations: Sequence[Expectation] = ()
+    here: Mapping[UID, int] = field(default_factory=dict)
+    last_received_at: datetime | None = None
+    """An answer to a question asked before that shows what is missing, but not that nothing is."""
+    asking: Sequence[str] = ()
+    """Names of peers whose answer, or whose missing images, are on the way."""
+
+
+NOBODY_ASKED = Told()
+
+
 def judge(
     study: Study, instances: Sequence[StoredInstance], needs: Sequence[tuple[Need, ...]], quiet_s: float,
-    receive: Receive,
+    receive: Receive, told: Told = NOBODY_ASKED,
 ) -> Judgement:  # fmt: skip
     """Judge a study whose last image came `quiet_s` seconds ago.
 
     `needs` holds the needs, required and optional, of each pipeline routed to it.
     """
-    doubt = doubts(study, instances, needs)
+    missing, proof = _missing(told, study), _proof(told)
+    doubt = missing or _awaited(told) or ("" if proof else doubts(study, instances, needs))
     if not doubt and quiet_s >= receive.settle_s:
-        return Judgement(True, f"every series is whole and every need is met; quiet for {quiet_s:.0f} s")
+        because = proof or "every series is whole and every need is met"
+        return Judgement(True, f"{because}; quiet for {quiet_s:.0f} s")
     if quiet_s >= receive.stable_after_s:
         why = doubt or "waiting to settle"
         return Judgement(True, f"no image came for {quiet_s:.0f} s, the last resort, since: {why}")
     return Judgement(False, doubt or f"seen to be complete; settling for {receive.settle_s:g} s")
+
+
+def _missing(told: Told, study: Study) -> str:
+    """The first series of which a peer has more; an old answer shows that as well as a new one."""
+    for said in told.expectations:
+        if (here := told.here.get(said.series_uid, 0)) < said.instances:
+            which = _series_name(said.series_uid, study)
+            images = "1 image" if said.instances == 1 else f"{said.instances} images"
+            return f"PACS {said.peer!r} has {images} of {which}, {here} {'is' if here == 1 else 'are'} here"
+    return ""
+
+
+def _series_name(uid: UID, study: Study) -> str:
+    known = [one.header.get("series_number") for one in study.instances if one.series_uid == uid]
+    if not known:
+        return "a series that is not here"
+    return f"series {next((number for number in known if number is not None), 'without number')}"
+
+
+def _awaited(told: Told) -> str:
+    return f"PACS {told.asking[0]!r} is being asked what it has of it" if told.asking else ""
+
+
+def _proof(told: Told) -> str:
+    """One peer has, since the last image came here, exactly what is here; "" where none does.
+
+    A peer that has less than is here is still receiving, or is not where the study comes from.
+    """
+    here = {uid: count for uid, count in told.here.items() if count}
+    for peer in dict.fromkeys(said.peer for said in told.expectations):
+        mine = [said for said in told.expectations if said.peer == peer]
+        fresh = told.last_received_at is not None and all(
+            said.asked_at >= told.last_received_at for said in mine
+        )
+        if fresh and {said.series_uid: said.instances for said in mine if said.instances} == here:
+            return f"PACS {peer!r} has {sum(here.values())} images of it, all are here"
+    return ""
 
 
 def doubts(study: Study, instances: Sequence[StoredInstance], needs: Sequence[tuple[Need, ...]]) -> str:

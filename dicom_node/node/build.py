@@ -18,6 +18,7 @@ from dicom_node.infer.registry import pipelines
 from dicom_node.store.archive import Archive
 from dicom_node.store.catalog import Catalog
 from dicom_node.store.database import engine_for, utc_now
+from dicom_node.store.expectations import Expectations
 from dicom_node.store.history import History
 from dicom_node.store.ledger import Ledger
 from dicom_node.store.queue import Queue
@@ -34,6 +35,7 @@ class Node:
     queue: Queue
     ledger: Ledger
     history: History
+    expectations: Expectations
     trail: Trail
     pipelines: Mapping[str, type[Pipeline]]
     clock: Callable[[], datetime]
@@ -62,6 +64,7 @@ def build(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Node:
         queue=Queue(engine, clock),
         ledger=Ledger(engine, clock),
         history=History(engine, clock),
+        expectations=Expectations(engine, clock),
         trail=Trail(config.audit_folder, config.node.ae_title, clock),
         pipelines=known,
         clock=clock,

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_node.assemble.completeness import judge
+from dicom_node.assemble.completeness import Told, judge
 from dicom_node.assemble.indexer import index
 from dicom_node.assemble.study import read_study
 from dicom_node.config import Route
@@ -32,6 +32,7 @@ from dicom_node.domain.series import StoredInstance, Study
 from dicom_node.errors import ConfigurationError
 from dicom_node.node import recover
 from dicom_node.node.build import Node
+from dicom_node.node.fetch import counted
 from dicom_node.receive.scp import Receiver
 from dicom_node.route.plan import describe, input_key, plan
 from dicom_node.route.rules import matching
@@ -51,12 +52,21 @@ def read_headers(node: Node) -> int:
     return index(node.catalog, HEADERS_AT_A_TIME)
 
 
-def assemble_and_route(node: Node, pending: PendingStudy, *, quiet_s: float) -> bool:
-    """T2: when the study is complete (and because of what), its next revision and the jobs for it."""
+def assemble_and_route(
+    node: Node, pending: PendingStudy, *, quiet_s: float, awaited: Sequence[str] = ()
+) -> bool:
+    """T2: when the study is complete (and because of what), its next revision and the jobs for it.
+
+    `awaited` names the peers whose answer about it, or whose images of it, are on the way.
+    """
     study = assemble(pending.study_uid, 0, node.catalog.instances(pending.study_uid))
     routes = [(at, node.config.route[at]) for at in matching(node.config.route, senders(node, pending))]
     needs = [node.pipelines[route.pipeline].needs for _, route in routes]
-    judgement = judge(study, study.instances, needs, quiet_s, node.config.receive)
+    told = Told(
+        node.expectations.of(pending.study_uid), counted(study.instances, node.config.receive),
+        pending.last_received_at, awaited,
+    )  # fmt: skip
+    judgement = judge(study, study.instances, needs, quiet_s, node.config.receive, told)
     if not judgement.complete:
         return False
     jobs = [job for at, route in routes for job in planned_jobs(node, study, at, route)]

@@ -12,7 +12,8 @@ from datetime import datetime
 from dicom_node import log
 from dicom_node.errors import DicomNodeError
 from dicom_node.node.build import Node
-from dicom_node.node.flow import assemble_and_route, read_headers
+from dicom_node.node.fetcher import Fetcher, Question
+from dicom_node.node.flow import assemble_and_route, read_headers, senders
 from dicom_node.store.catalog import PendingStudy
 
 TICK_S = 0.2
@@ -27,6 +28,8 @@ class _Looked:
 
     last_received_at: datetime
     quiet_s: float
+    questions: tuple[Question, ...]
+    """How its senders had been asked about it."""
 
 
 class Ticker:
@@ -36,6 +39,7 @@ class Ticker:
         self._node = node
         self._stop = stop
         self._looked: dict[str, _Looked] = {}  # by study; only this thread touches it
+        self._fetcher = Fetcher(node)
 
     def run(self) -> None:
         while not self._stop.is_set():
@@ -47,11 +51,14 @@ class Ticker:
                 self._stop.wait(1.0)
             if not busy:
                 self._stop.wait(TICK_S)
+        self._fetcher.stop()
 
     def tick(self) -> bool:
         """One look; True when there is more to do at once."""
         read = read_headers(self._node)
-        completed = [study for study in self._node.catalog.pending() if self._complete(study)]
+        pending = self._node.catalog.pending()
+        self._fetcher.forget(pending)
+        completed = [study for study in pending if self._complete(study)]
         for study in completed:
             self._looked.pop(study.study_uid, None)
         lapsed = self._node.queue.expire(self._node.config.infer.max_attempts)
@@ -61,15 +68,22 @@ class Ticker:
 
     def _complete(self, pending: PendingStudy) -> bool:
         quiet_s = (self._node.clock() - pending.last_received_at).total_seconds()
-        if pending.unread or not self._due(pending, quiet_s):
+        if pending.unread:
             return False
-        self._looked[pending.study_uid] = _Looked(pending.last_received_at, quiet_s)
-        return assemble_and_route(self._node, pending, quiet_s=quiet_s)
+        questions: tuple[Question, ...] = ()
+        if quiet_s >= self._node.config.receive.settle_s:
+            questions = self._fetcher.look(pending, senders(self._node, pending))
+        if not self._due(pending, quiet_s, questions):
+            return False
+        self._looked[pending.study_uid] = _Looked(pending.last_received_at, quiet_s, questions)
+        awaited = self._fetcher.awaited(pending.study_uid)
+        return assemble_and_route(self._node, pending, quiet_s=quiet_s, awaited=awaited)
 
-    def _due(self, pending: PendingStudy, quiet_s: float) -> bool:
-        """Judged when quiet for a moment, and again only when a stated waiting time has passed."""
+    def _due(self, pending: PendingStudy, quiet_s: float, questions: tuple[Question, ...]) -> bool:
+        """Judged when quiet for a moment, and again only when a stated time has passed or a peer answered."""
         receive = self._node.config.receive
         waits = sorted((min(QUIET_ENOUGH_S, receive.settle_s), receive.settle_s, receive.stable_after_s))
         looked = self._looked.get(pending.study_uid)
-        before = looked.quiet_s if looked and looked.last_received_at == pending.last_received_at else -1.0
-        return any(before < wait <= quiet_s for wait in waits)
+        if looked is None or looked.last_received_at != pending.last_received_at:
+            return quiet_s >= waits[0]
+        return questions != looked.questions or any(looked.quiet_s < wait <= quiet_s for wait in waits)

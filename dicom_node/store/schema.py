@@ -179,6 +179,16 @@ deliveries = Table(
 )  # fmt: skip
 Index("ix_deliveries_ready", deliveries.c.destination, deliveries.c.state, deliveries.c.id)
 
+expectations = Table(
+    "expectations", metadata,  # what a peer said it has (C-FIND), of what this node takes
+    # one answer per series and peer: the latest; two would have to be weighed against each other
+    Column("study_uid", _uid, primary_key=True),
+    Column("series_uid", _uid, primary_key=True),
+    Column("peer", String(64), primary_key=True),
+    Column("instances", Integer, nullable=False),
+    Column("asked_at", _time, nullable=False),  # when the question went out, not when the answer came
+)  # fmt: skip
+
 history = Table(
     "history", metadata,  # what happened to a study and why; rows are only ever added
     Column("id", _key, primary_key=True),
