@@ -61,8 +61,11 @@ def receive(
         float, typer.Option(help="No further round of a line that took longer.", min=0.0)
     ] = 45.0,
     peers: Annotated[
-        str, typer.Option(help="With commas: some of storescp, orthanc, orthanc-unsynced, pynetdicom.")
-    ] = "storescp,orthanc,pynetdicom",
+        str,
+        typer.Option(
+            help="With commas, of: storescp, storescp-defaults, orthanc, orthanc-unsynced, pynetdicom."
+        ),
+    ] = "storescp,storescp-defaults,orthanc,pynetdicom",
     large_gb: Annotated[float, typer.Option(min=0.01, max=60.0, help="Size of the large instance.")] = 1.0,
     tiny: Annotated[bool, typer.Option("--tiny", help="A few instances, to see that it runs.")] = False,
     markdown: Annotated[
@@ -83,6 +86,8 @@ def receive(
     with ends_on_sigterm(), ExitStack() as stack:
         places = _places(stack, disk, None if on in (None, On.BOTH) else str(on))
         counts = _associations(associations) if associations else None
+        if tiny and on is None:
+            places = places[:1]
         wanted = cells(case, counts, wire, places, large_gb=large_gb, tiny=tiny)
         secrets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dicom-node-bench-")))
         certificates = made(secrets) if any(cell.tls for cell in wanted) else None

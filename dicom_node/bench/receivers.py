@@ -133,7 +133,7 @@ class StoreScp:
             "+cf", str(tls.sender.certificate),
         ] if tls else []  # fmt: skip
         return [
-            dcmtk("storescp") or "storescp", "-q", "-aet", CALLED, "-dhl", "--max-pdu", str(PDU_BYTES),
+            dcmtk("storescp") or "storescp", "-q", "-aet", CALLED, "-dhl",
             "--fork" if setting.associations > 1 else "--single-process", *self.options,
             *(["+xa"] if setting.is_slide else []), *secure, "-od", str(setting.store), str(setting.port),
         ]  # fmt: skip
@@ -205,13 +205,15 @@ class Pynetdicom:
         return _files(setting.store)
 
 
+_LONG_PDUS = ("--max-pdu", str(PDU_BYTES))
 PEERS: dict[str, tuple[Receiver, ...]] = {
-    "storescp": (StoreScp("storescp +B", ("+B",)), StoreScp("storescp")),
+    "storescp": (StoreScp("storescp +B", ("+B", *_LONG_PDUS)), StoreScp("storescp", _LONG_PDUS)),
+    "storescp-defaults": (StoreScp("storescp, defaults"),),
     "orthanc": (Orthanc(),),
     "orthanc-unsynced": (Orthanc("Orthanc, unsynced", {"SyncStorageArea": False}),),
     "pynetdicom": (Pynetdicom(),),
 }
-"""What `--peers` names. Where a program has two ways, both run once and the faster one goes on."""
+"""What `--peers` names. Of two ways to run one program both run once, and the faster goes on."""
 
 
 @cache

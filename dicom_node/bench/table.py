@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 
+from dicom_node.bench import sender
 from dicom_node.bench.measure import Measured
 from dicom_node.bench.receivers import Node
 from dicom_node.bench.statistics import Figures, figures
@@ -54,14 +55,16 @@ def markdown(results: Sequence[Measured]) -> str:
 
 
 def notes(results: Sequence[Measured], command: str) -> str:
-    """What the table stands on: the command, the machine, the rounds, what was missing."""
+    """What the table stands on: the command, the sender, the machine, the rounds, what was missing."""
     rounds = sorted({one.rounds for measured in results for one in all_figures(measured)})
-    many = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+    medians = f"medians of {rounds[0]} to {rounds[-1]} rounds"
+    if len(rounds) == 1:
+        medians = "one round" if rounds == [1] else f"medians of {rounds[0]} rounds"
     absent = dict.fromkeys(why for measured in results for why in measured.absent)
     missing = f" Left out: {'; '.join(absent)}." if absent else ""
     return (
         f"`{command}`, on {os.cpu_count()} {platform.machine()} cores that sender and receiver share; "
-        f"medians of {many} rounds.{missing}"
+        f"sent by {sender.name()}; {medians}.{missing}"
     )
 
 
