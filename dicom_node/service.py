@@ -1,7 +1,8 @@
 """Start and stop: one process tree, watched by a supervisor that does nothing else.
 
     serve ── receive   C-ECHO, C-STORE (T1)
-          ├─ tick      headers, assemble, route (T2); deliver (T4); health and metrics
+          ├─ web       STOW-RS (T1); health and metrics
+          ├─ tick      headers, assemble, route (T2); deliver (T4)
           └─ work      one per worker: leases, T3 ── sandbox: pixels and networks
 
 A part that dies is started again, with a growing pause. SIGTERM ends all of it cleanly;
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_node import log
+from dicom_node.audit import Started, Stopped, Trail
 from dicom_node.config import Config
 from dicom_node.errors import ConfigurationError, DicomNodeError
 
@@ -45,7 +48,7 @@ class _Part:
 
 
 def serve(config: Config, *, workers: bool = True, announce: Callable[[], None] = lambda: None) -> int:
-    """Run the node until SIGTERM or SIGINT; `announce` is called once it accepts associations.
+    """Run the node until SIGTERM or SIGINT; `announce` is called once it accepts associations and requests.
 
     Returns the exit code. Raises ConfigurationError when another node holds data_dir.
     """
@@ -53,6 +56,7 @@ def serve(config: Config, *, workers: bool = True, announce: Callable[[], None] 
     from dicom_node.node.recover import adopt_orphans
     from dicom_node.store.database import migrate
 
+    keep_to_ourselves()
     with data_dir_lock(config.node.data_dir):
         node = build(config)
         migrate(node.engine)
@@ -60,13 +64,21 @@ def serve(config: Config, *, workers: bool = True, announce: Callable[[], None] 
         adopt_orphans(node)
         node.engine.dispose()
         log.event("node.starting", swept=swept, routes=len(config.route), peers=len(config.peer))
-        roles = ["receive", "tick"] + ["work"] * (config.infer.workers if workers else 0)
+        roles = ["receive", "web", "tick"] + ["work"] * (config.infer.workers if workers else 0)
         return _Supervisor(config, roles, announce).run()
 
 
 def work(config: Config) -> int:
     """Run this machine's workers only (`dicom-node work`), against a node that runs elsewhere."""
+    keep_to_ourselves()
     return _Supervisor(config, ["work"] * config.infer.workers, lambda: None).run()
+
+
+def keep_to_ourselves() -> None:
+    """What this process and its children write is the node's user's alone, and nothing dumps its memory."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    log.withhold()
 
 
 class _Supervisor:
@@ -130,7 +142,7 @@ class _Supervisor:
         log.event("process.started", role=part.role, pid=process.pid)
 
     def _announce_when_ready(self) -> None:
-        gates = [part for part in self._parts if part.role == "receive"] or self._parts
+        gates = [part for part in self._parts if part.role in ("receive", "web")] or self._parts
         if self._announce and all(part.ready.is_set() for part in gates):
             self._announce()
             self._announce = None
@@ -196,22 +208,27 @@ def _bind(start: Callable[[], None], config: Config) -> None:
             time.sleep(0.1)
 
 
+def _web(config: Config, stop: threading.Event) -> None:
+    """Apart from the rest: its parser faces the network. It loads neither pipelines nor models."""
+    from dicom_node.web.door import open_door
+
+    door = open_door(config, lambda: receiver_alive(config.node.data_dir))
+    _say_ready()
+    stop.wait()
+    door.close()
+
+
 def _tick(config: Config, stop: threading.Event) -> None:
     from dicom_node.node.build import build
     from dicom_node.node.flow import deliver
     from dicom_node.node.ticker import Ticker
-    from dicom_node.web.app import create_app
-    from dicom_node.web.server import start
 
     node = build(config)
     node.ledger.release()  # one ticker per node: whatever was being sent is sent by nobody now
     deliverer = deliver(node)
     deliverer.start()
-    app = create_app(node.engine, node.archive, config, lambda: receiver_alive(config.node.data_dir))
-    server = start(app, config.http.host, config.http.port)
     _say_ready()
     Ticker(node, stop).run()
-    server.stop()
     deliverer.stop()
 
 
@@ -223,7 +240,7 @@ def _work(config: Config, stop: threading.Event) -> None:
     Worker(build(config), stop).run()
 
 
-_ROLES = {"receive": _receive, "tick": _tick, "work": _work}
+_ROLES = {"receive": _receive, "web": _web, "tick": _tick, "work": _work}
 
 
 def _say_ready() -> None:
@@ -255,17 +272,22 @@ def main() -> None:
     from dicom_node.node.lifeline import Lifeline
 
     log.start()
+    keep_to_ourselves()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     config = Config.model_validate_json(Lifeline(sys.stdin).line())
+    role = sys.argv[1]
+    trail = Trail(config.audit_folder, config.node.ae_title)
     try:
-        _ROLES[sys.argv[1]](config, stop)
+        trail.record(Started(role))
+        _ROLES[role](config, stop)
+        trail.record(Stopped(role))
     except ConfigurationError as error:
-        log.problem("process.cannot_start", role=sys.argv[1], why=str(error))
+        log.problem("process.cannot_start", role=role, why=str(error))
         sys.exit(_EXIT_CONFIGURATION)
     except DicomNodeError as error:
-        log.problem("process.failed", role=sys.argv[1], error=type(error).__name__, why=str(error))
+        log.problem("process.failed", role=role, error=type(error).__name__, why=str(error))
         sys.exit(1)
 
 

@@ -1,8 +1,10 @@
-"""Health and metrics: three pages without patient data, without UIDs, without a way to change anything.
+"""What is served by HTTP: three pages without patient data and UIDs, and STOW-RS.
 
-GET /health    the process answers
-GET /ready     images are taken: receiver, database and disk; 503 with the reasons else
-GET /metrics   numbers for Prometheus
+GET  /health            the process answers
+GET  /ready             images are taken: receiver, database and disk; 503 with the reasons else
+GET  /metrics           numbers for Prometheus
+POST /studies           instances, see `stow`
+POST /studies/{study}   instances of that study
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ from dicom_node.store.archive import Archive
 from dicom_node.store.counts import reachable
 from dicom_node.web.guard import Guard
 from dicom_node.web.metrics import LedgerCollector
+from dicom_node.web.single_flight import SingleFlight
+from dicom_node.web.stow import Stow
+
+DATABASE_ANSWERS_WITHIN_S = 3.0
+"""A database that hangs would keep whoever asks /ready for half a minute."""
 
 
 def create_app(
@@ -33,8 +40,10 @@ def create_app(
     config: Config,
     receiver_alive: Callable[[], bool],
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    stow: Stow | None = None,
 ) -> Starlette:
-    """The pages of one node. `receiver_alive` says whether associations are accepted."""
+    """The pages of one node, and STOW-RS. `receiver_alive` says whether associations are accepted."""
+    database = SingleFlight(lambda: _database_sentence(engine))
     registry = CollectorRegistry()
     registry.register(LedgerCollector(engine, archive, config, receiver_alive, clock))
 
@@ -43,29 +52,31 @@ def create_app(
         return JSONResponse({"alive": True})
 
     def ready(request: Request) -> Response:
-        reasons = not_ready_because(engine, archive, config, receiver_alive)
+        reasons = not_ready_because(database, archive, config, receiver_alive)
         return JSONResponse({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     def metrics(request: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
+    pages = [
+        Route("/health", health, methods=["GET"]),
+        Route("/ready", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+    ]
+    studies = [Route(path, stow, methods=["POST"]) for path in ("/studies", "/studies/{study}") if stow]
     return Starlette(
-        routes=[
-            Route("/health", health, methods=["GET"]),
-            Route("/ready", ready, methods=["GET"]),
-            Route("/metrics", metrics, methods=["GET"]),
-        ],
+        routes=[*pages, *studies],
         middleware=[Middleware(Guard)],
     )
 
 
 def not_ready_because(
-    engine: Engine, archive: Archive, config: Config, receiver_alive: Callable[[], bool]
+    database: SingleFlight[str], archive: Archive, config: Config, receiver_alive: Callable[[], bool]
 ) -> list[str]:
     """Why images would not be taken now, in sentences; empty when they would be."""
     looks = (
         _receiver_sentence(receiver_alive),
-        _database_sentence(engine),
+        database.within(DATABASE_ANSWERS_WITHIN_S, else_="the database does not answer"),
         _disk_sentence(archive, config.receive.reserve_mb),
     )
     return [sentence for sentence in looks if sentence]

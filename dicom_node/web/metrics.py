@@ -15,6 +15,10 @@ from dicom_node.domain.job import State
 from dicom_node.errors import LedgerUnavailable
 from dicom_node.store.archive import Archive
 from dicom_node.store.counts import Counts, count
+from dicom_node.web.single_flight import SingleFlight
+
+COUNTED_WITHIN_S = 10.0
+"""Later than this, a scrape goes without the ledger's numbers."""
 
 
 class LedgerCollector(Collector):
@@ -28,11 +32,10 @@ class LedgerCollector(Collector):
         receiver_alive: Callable[[], bool],
         clock: Callable[[], datetime],
     ) -> None:
-        self._engine = engine
         self._archive = archive
         self._config = config
         self._receiver_alive = receiver_alive
-        self._clock = clock
+        self._counts: SingleFlight[Counts | None] = SingleFlight(lambda: count(engine, clock()))
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not ask the database."""
@@ -42,8 +45,10 @@ class LedgerCollector(Collector):
         yield _gauge("receiver_up", "1 when associations are accepted", float(self._receiver_alive()))
         yield from self._disk()
         try:
-            counts = count(self._engine, self._clock())
+            counts = self._counts.within(COUNTED_WITHIN_S, else_=None)
         except LedgerUnavailable:
+            counts = None
+        if counts is None:
             yield _gauge("database_up", "1 when the ledger answers", 0.0)
             return
         yield _gauge("database_up", "1 when the ledger answers", 1.0)
