@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import warnings
+from pathlib import Path
+from types import TracebackType
 from typing import Any, TextIO
 
 import structlog
@@ -33,6 +36,30 @@ def start(level: str = "INFO", stream: TextIO | None = None) -> None:
         library.handlers[:] = [_ReducedHandler(logging.WARNING)]
         library.propagate = False
     warnings.showwarning = _show_warning
+
+
+def withhold() -> None:
+    """Let nothing else of this process speak on stderr: loggers nobody named, and exceptions nobody caught.
+
+    Their texts may quote a patient. For processes of the node; a command at a terminal shows its traceback.
+    """
+    logging.getLogger().handlers[:] = [_ReducedHandler(logging.WARNING)]
+    logging.raiseExceptions = False  # else a record that cannot be formatted is printed with its arguments
+    sys.excepthook = lambda kind, error, trace: crashed(error)
+    threading.excepthook = lambda args: crashed(args.exc_value, thread=args.thread and args.thread.name)
+    sys.unraisablehook = lambda args: crashed(args.exc_value)
+
+
+def crashed(error: BaseException | None, **facts: Any) -> None:
+    """An exception that nobody caught, by kind and place."""
+    if not isinstance(error, KeyboardInterrupt | SystemExit | None):
+        problem("process.exception", error=type(error).__name__, where=_place(error.__traceback__), **facts)
+
+
+def _place(trace: TracebackType | None) -> str:
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
 
 
 def event(name: str, **facts: Any) -> None:  # Any: whatever JSON can hold

@@ -89,7 +89,7 @@ class Trail:
     """
 
     def __init__(self, folder: Path, ae_title: str, clock: Callable[[], datetime] = utc_now) -> None:
-        self._folder, self._ae_title, self._clock = folder, ae_title, clock
+        self.folder, self._ae_title, self._clock = folder, ae_title, clock
         self._turn, self._count = threading.Lock(), threading.Lock()
         self.failures = 0
 
@@ -106,13 +106,13 @@ class Trail:
 
     def _append(self, text: str, now: datetime) -> None:
         with self._alone() as handle:
-            head, found = _read_head(handle), files(self._folder)
+            head, found = _read_head(handle), files(self.folder)
             end = _end(head, found)
             # never an earlier file than the last one, wherever the clock was set back to
             name = max([f"audit-{now:%Y-%m}.jsonl", *(path.name for path in found[-1:])])
             record = Record(end.seq + 1, end.hash, text, end.torn)
             closing = b"\n" if end.unclosed == name else b""
-            size = _add(self._folder / name, closing + record.line())
+            size = _add(self.folder / name, closing + record.line())
             _write_head(handle, Head(record.seq, record.hash, name, size))
 
     @contextmanager
@@ -122,8 +122,8 @@ class Trail:
         if not self._turn.acquire(timeout=PATIENCE_S):
             raise AuditError
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle = os.open(self._folder / "head", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(self.folder / "head", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 _lock(handle, deadline)
                 yield handle

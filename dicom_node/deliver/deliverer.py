@@ -17,9 +17,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from dicom_node import log
+from dicom_node.audit import Trail
 from dicom_node.config import Config, Peer
 from dicom_node.deliver.backoff import gives_up, pause_s
 from dicom_node.deliver.scu import Sent, send
+from dicom_node.deliver.tally import Tally
 from dicom_node.dicom.status import Kind
 from dicom_node.domain.job import Delivery
 from dicom_node.errors import IntegrityError, LeaseLost
@@ -39,9 +41,15 @@ class Deliverer:
     """Delivers what the ledger has due. `start()` and `stop()`; or `deliver_due()`, step by step."""
 
     def __init__(
-        self, config: Config, archive: Archive, ledger: Ledger, clock: Callable[[], datetime] = utc_now
+        self,
+        config: Config,
+        archive: Archive,
+        ledger: Ledger,
+        trail: Trail,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config, self._archive, self._ledger, self._clock = config, archive, ledger, clock
+        self._trail = trail
         self._lanes = tuple(_Lane(self, name) for name in _destinations(config))
         self._watch = threading.Thread(target=self._look, name="deliver", daemon=True)
         self._stopping = threading.Event()
@@ -139,15 +147,17 @@ class Deliverer:
                 self._failed(delivery, None, f"no peer named {destination!r} is configured any more")
             return None
         waiting = dict(self._whole(claimed))
-        tried, unreachable = 0, None
+        tried, unreachable, tally = 0, None, Tally(peer)
         until = time.monotonic() + self.lease_s - self._config.deliver.timeout_s
         with closing(self._send(peer, list(waiting))) as outcomes:
             for sent in outcomes:
                 tried += sent.tried
                 unreachable = None if tried else sent.sentence
+                tally.add(sent)
                 self._settle(waiting.pop(sent.path), sent, at_once=not sent.tried and tried > 0)
                 if waiting and (self.stopping or time.monotonic() > until):
                     break  # else the lease would end in the middle of an object
+        tally.record(self._trail)
         for delivery in waiting.values():
             self._again(delivery, None, "not yet tried", at_once=True)
         return unreachable

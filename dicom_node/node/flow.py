@@ -167,7 +167,7 @@ def route_of(node: Node, job: Job) -> Route:
 
 def deliver(node: Node) -> Deliverer:
     """T4: every result object to every destination, each on its own thread, once."""
-    return Deliverer(node.config, node.archive, node.ledger, node.clock)
+    return Deliverer(node.config, node.archive, node.ledger, node.trail, node.clock)
 
 
 def result_name(result: ResultObject, number: int) -> Path:

@@ -8,7 +8,7 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 from dicom_node import log
 from dicom_node.config import Config
@@ -20,8 +20,9 @@ from dicom_node.node.sandbox import Order, threads
 
 def main() -> None:
     """Load the pipelines, say ready, take orders until the worker closes the pipe."""
-    out, parent = _own_stdout(), Lifeline(sys.stdin)
-    log.start()
+    (out, said), parent = _own_streams(), Lifeline(sys.stdin)
+    log.start(stream=said)
+    log.withhold()
     setup = json.loads(parent.line())
     config = Config.model_validate_json(setup["config"])
     try:
@@ -37,11 +38,17 @@ def main() -> None:
         _say(out, _outcome(config, pipelines, parent.line(), out))
 
 
-def _own_stdout() -> IO[str]:
-    """The pipe to the worker; whatever libraries print goes to stderr instead."""
-    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
-    return pipe
+def _own_streams() -> tuple[TextIO, TextIO]:
+    """The pipe to the worker, and the log. What pipelines and libraries print goes nowhere:
+
+    it may quote a patient. `dicom-node run` shows it, at a terminal.
+    """
+    pipe, said = (os.fdopen(os.dup(number), "w", encoding="utf-8", buffering=1) for number in (1, 2))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    return pipe, said
 
 
 def load(config: Config, names: list[str]) -> dict[str, Pipeline]:

@@ -6,11 +6,14 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
+from dicom_node.audit import report
 from support.deliveries import Bench
 from support.orthanc import orthanc
 from support.ports import wait_until
@@ -45,6 +48,34 @@ def test_results_are_delivered_with_the_peers_status(bench: Any) -> None:
     assert [("COMPLETED", 0x0000, "")] * 4 == [(row.state, row.status, row.reason) for row in at.rows()]
     assert [data_set_bytes(content) for content in RESULTS] == list(scp.data_sets.values())
     assert 1 == scp.associations
+
+
+def test_what_was_sent_stands_in_the_audit_trail(bench: Any) -> None:
+    """One message per study, association and outcome: to whom, of which patient, how many of each class."""
+    with ScriptedScp(answers=[0xC000]) as scp:
+        at = bench({"pacs": scp.port})
+        at.schedule(RESULTS, "pacs")
+        at.deliverer.deliver_due()
+    rows = report.rows(at.trail.folder)
+
+    assert [("pacs", "127.0.0.1", False, 1), ("pacs", "127.0.0.1", True, 3)] == [
+        (row["to"], row["address"], row["ok"], row["instances"]) for row in rows
+    ]
+    assert {str(dcmread(BytesIO(content)).PatientID) for content in RESULTS} == {
+        row["patient"] for row in rows
+    }
+    assert {str(dcmread(BytesIO(content)).StudyInstanceUID) for content in RESULTS} == {
+        row["study"] for row in rows
+    }
+
+
+def test_an_unreachable_peer_gets_nothing_and_no_record_says_so(bench: Any) -> None:
+    """What never left is no transfer."""
+    at = bench({"pacs": closed_port()})
+    at.schedule(RESULTS, "pacs")
+    at.deliverer.deliver_due()
+
+    assert [] == report.rows(at.trail.folder)
 
 
 def test_nothing_is_sent_twice_by_itself(bench: Any) -> None:

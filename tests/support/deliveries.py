@@ -11,6 +11,7 @@ from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 from sqlalchemy import insert, select
 
+from dicom_node.audit import Trail
 from dicom_node.config import Config, Deliver, Peer
 from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.dicom.uids import derived_uid
@@ -49,7 +50,8 @@ class Bench:
         migrate(self.engine)
         self.archive = Archive(folder)
         self.ledger = Ledger(self.engine, self.clock)
-        self.deliverer = Deliverer(self.config, self.archive, self.ledger, self.clock)
+        self.trail = Trail(folder / "audit", "DICOMNODE", self.clock)
+        self.deliverer = Deliverer(self.config, self.archive, self.ledger, self.trail, self.clock)
 
     def close(self) -> None:
         self.deliverer.stop()
