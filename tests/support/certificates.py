@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from dicom_node.tls import fingerprint
 
 DAY = dt.timedelta(days=1)
+LISTS_AT = "http://ca.hospital.example/revoked.crl"
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -113,7 +114,7 @@ def hospital(folder: Path) -> Hospital:
     expired, revoked = authority.issue("expired", begins=-30, ends=-1), authority.issue("revoked")
     stranger = Authority(folder / "elsewhere", "foreign").issue("stranger")
     return Hospital(
-        authority, authority.issue("node"), authority.issue("peer"), authority.issue("other"),
+        authority, authority.issue("node", ends=300), authority.issue("peer"), authority.issue("other"),
         stranger, expired, revoked, authority.revoke(revoked),
     )  # fmt: skip
 
@@ -142,7 +143,9 @@ def _certificate(
     ]
     if not authority:
         uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        where = x509.DistributionPoint([x509.UniformResourceIdentifier(LISTS_AT)], None, None, None)
         extensions.append((x509.ExtendedKeyUsage(uses), False))
+        extensions.append((x509.CRLDistributionPoints([where]), False))
     if hosts:
         extensions.append((x509.SubjectAlternativeName([_general(host) for host in hosts]), False))
     for extension, critical in extensions:

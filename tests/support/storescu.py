@@ -23,15 +23,16 @@ class Transmission:
 
 
 def storescu(
-    folder: Path, port: int, *, called: str = "DICOMNODE", calling: str = "STORESCU", timeout_s: float = 120.0
-) -> Transmission:
+    folder: Path, port: int, *options: str,
+    called: str = "DICOMNODE", calling: str = "STORESCU", timeout_s: float = 120.0,
+) -> Transmission:  # fmt: skip
     """Send all of `folder` to loopback `port`; a failure ends the transmission, as at a scanner."""
     program = shutil.which("storescu")
     if program is None:
         pytest.skip("storescu is not installed (Debian: apt install dcmtk)")
     command = [
         program, "-v", "-aet", calling, "-aec", called, "-to", "10", "-ta", "20", "-td", "20",
-        "+sd", "+r", "127.0.0.1", str(port), str(folder),
+        *options, "+sd", "+r", "127.0.0.1", str(port), str(folder),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     output = done.stdout + done.stderr
