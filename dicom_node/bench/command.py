@@ -96,7 +96,7 @@ def receive(
         effort = Effort(1 if tiny else rounds, cell_s)
         say = (lambda line: None) if as_json else (lambda line: typer.echo(line, err=True))
         results = list(measure(wanted, chosen, effort, certificates, say))
-    command = " ".join(["dicom-node bench receive", *_arguments(sys.argv[3:])])
+    command = typed(sys.argv[3:])
     if markdown is not None:
         text = table.replaced(markdown.read_text(encoding="utf-8"), results, command)
         markdown.write_text(text, encoding="utf-8")
@@ -187,11 +187,11 @@ def _disk() -> Path:
     return Path.cwd() if kind == "tmpfs" else folder
 
 
-def _arguments(given: Sequence[str]) -> list[str]:
-    """As typed, without where the output goes."""
-    kept, skip = [], False
-    for word in given:
+def typed(arguments: Sequence[str]) -> str:
+    """The command, without where its output goes."""
+    kept, skip = ["dicom-node bench receive"], False
+    for word in arguments:
         if not skip and word not in ("--markdown", "--json"):
             kept.append(word)
         skip = word == "--markdown"
-    return kept
+    return " ".join(kept)

@@ -126,13 +126,13 @@ def _run(
                 seconds = send(files, port, cell.associations, tls)
             finally:
                 peak_mb = watch.end()
-        _check(receiver.name, receiver.held(setting), files)
+        check(receiver.name, receiver.held(setting), files)
         return Run(number, receiver.name, seconds, peak_mb)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _check(name: str, held: Held, files: Material) -> None:
+def check(name: str, held: Held, files: Material) -> None:
     """Raises DicomNodeError unless all that was sent is there, pixels and all."""
     case = files.case
     if held.instances != case.instances or held.file_bytes < case.instances * case.pixel_bytes:

@@ -220,12 +220,13 @@ PEERS: dict[str, tuple[Receiver, ...]] = {
 def dcmtk(program: str) -> str | None:
     """The path of a program of DCMTK; pynetdicom installs others of the same names."""
     for folder in (None, "/usr/bin:/usr/local/bin:/opt/homebrew/bin"):
-        if (path := shutil.which(program, path=folder)) and _is_dcmtk(path):
+        if (path := shutil.which(program, path=folder)) and is_dcmtk(path):
             return path
     return None
 
 
-def _is_dcmtk(path: str) -> bool:
+def is_dcmtk(path: str) -> bool:
+    """Whether the program says so itself."""
     said = subprocess.run(  # noqa: S603 - a program on the path, asked what it is
         [path, "--version"], capture_output=True, text=True, check=False
     )
