@@ -164,6 +164,37 @@ def fetch(
 
 
 @app.command()
+def audit(
+    config: ConfigFile = None,
+    since: Annotated[
+        str | None, typer.Option(help="From this day or time on, e.g. 2026-11-20 or 2026-11-20T08:30; UTC.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Follow the chain of hashes; exit 1 where it is broken.")
+    ] = False,
+    anchor: Annotated[
+        str | None, typer.Option(help="NUMBER:HASH of an earlier --verify; it must be part of the chain.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the audit trail: who sent, got, asked for or was refused what; or verify that it is whole."""
+    from dicom_node import log
+    from dicom_node.audit import command
+
+    log.start()
+    loaded = _load(config)
+    if verify or anchor:
+        verdict = command.verdict(loaded, anchor)
+        if as_json:
+            typer.echo(json.dumps(asdict(verdict), indent=2))
+        else:
+            for sentence in command.sentences(verdict):
+                typer.echo(sentence)
+        raise typer.Exit(1 if verdict.broken else 0)
+    _show(command.shown(loaded, since, whole=as_json), as_json, title="audit trail")
+
+
+@app.command()
 def models(config: ConfigFile = None, as_json: Json = False) -> None:
     """List the model bundles with version, digest and what they were trained on."""
     from dicom_node.node.report import model_rows

@@ -56,8 +56,8 @@ URI = ("12", "RFC-3881", "URI")
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _SUCCESS, _MINOR_FAILURE = "0", "4"  # A.5.2: a failure that was answered, and may be repeated
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff￾￿]")
-"""XML 1.0 cannot hold some of these; the others would break a line or colour a terminal."""
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""XML 1.0 cannot hold some of these; the others would break a line, colour a terminal or turn its text."""
 
 Code = tuple[str, str, str]
 

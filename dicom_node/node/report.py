@@ -133,7 +133,7 @@ def _need(need: object) -> str:
 
 def print_report(rows: object, title: str) -> None:
     """A list of rows as a table, a mapping as a two-column one."""
-    console = Console()
+    console = Console(markup=False)  # a peer's AE title may look like markup
     if isinstance(rows, Mapping):
         table = Table("", "", title=title, box=box.SIMPLE, show_header=False)
         for key, value in rows.items():

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from dicom_node.audit import Begun, Started, Stopped, Trail
+from dicom_node.audit import Begun, Refused, Started, Stopped, Trail, Transferred
 from dicom_node.audit.chain import Anchor, verify
 from dicom_node.errors import AuditError
 
@@ -378,3 +378,71 @@ def test_a_writer_that_hangs_holds_up_nobody_for_long(folder: Path, monkeypatch:
 
     assert [("audit.failed", "AuditError")] == [(line["event"], line["error"]) for line in log]
     assert (6, "") == (verify(folder).records, verify(folder).broken)
+
+
+def audit(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command, as an operator runs it."""
+    program = Path(sys.executable).with_name("dicom-node")
+    (folder.parent / "node.toml").write_text(f'[audit]\nfolder = "{folder}"\n', encoding="utf-8")
+    command = [str(program), "audit", "--config", str(folder.parent / "node.toml"), *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, check=False, env=os.environ | {"COLUMNS": "300"}
+    )
+
+
+def test_the_command_shows_what_when_who_and_where(folder: Path) -> None:
+    """A table without patients; JSON has them. Looking is itself an event (A.5.3.2)."""
+    trail = Trail(folder, "DICOMNODE", Clock())
+    trail.record(Transferred("pacs", "192.0.2.7", True, "1.2.3", "P1", {"1.2.840": 24}, True))
+    trail.record(Refused("192.0.2.9", "[/red]STRANGER", "DICOMNODE", "not a listed peer"))
+
+    table, rows = audit(folder).stdout, json.loads(audit(folder, "--json").stdout)
+
+    for word in (
+        "2026-11-20",
+        "pacs",
+        "DICOMNODE",
+        "192.0.2.7",
+        "1.2.3",
+        "24",
+        "[/red]STRANGER",
+        "not a listed",
+    ):
+        assert word in table
+    assert "P1" not in table
+    assert ["P1", "", ""] == [row["patient"] for row in rows]
+    assert "Audit Log Used" == rows[2]["what"]
+
+
+def test_the_command_looks_back_as_far_as_asked(folder: Path) -> None:
+    """--since is inclusive, and UTC; what is no time is a sentence."""
+    clock = Clock()
+    trail = Trail(folder, "DICOMNODE", clock)
+    for clock.now in (NOVEMBER, DECEMBER):
+        trail.record(Started("receive"))
+
+    rows = json.loads(audit(folder, "--json", "--since", "2026-12-01").stdout)
+    wrong = audit(folder, "--since", "yesterday")
+
+    assert ["2026-12-01T00:00:00.000+00:00"] == [row["time"] for row in rows if "Start" in str(row["what"])]
+    assert 1 == wrong.returncode
+    assert "'yesterday' is no date or time" in wrong.stderr
+
+
+def test_the_command_verifies(folder: Path) -> None:
+    """Whole: exit 0 and the head to keep; broken: exit 1, file and line; the kept head counts."""
+    recorded(folder)
+    before = verify(folder).head
+    whole = audit(folder, "--verify")
+    head = whole.stdout.split("head: ")[1].strip()
+    file_of(folder).write_bytes(file_of(folder).read_bytes().replace(b"P3", b"P8"))
+    broken = audit(folder, "--verify")
+    for path in folder.iterdir():
+        path.unlink()
+    recorded(folder, 6)
+    forged = audit(folder, "--verify", "--anchor", f"5:{'0' * 64}")
+
+    assert (0, "whole: 5 records, 1 to 5") == (whole.returncode, whole.stdout.splitlines()[0])
+    assert Anchor.of(head) == before
+    assert (1, "BROKEN  audit-2026-11.jsonl, line 4: was changed") == (broken.returncode, broken.stdout[:48])
+    assert (1, True) == (forged.returncode, "head or the anchor names" in forged.stdout)
