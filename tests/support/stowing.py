@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +25,8 @@ from dicom_node.web.stow import Pace, Stow
 from dicom_node.web.upload import Entrance
 from dicom_node.web.who import Callers
 from support.ledger import Books
-from support.mr import file_bytes
+from support.mr import file_bytes, mr_instance
+from support.ports import free_port
 from support.receiving import after_file_meta
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -161,3 +164,33 @@ def references(answer: httpx.Response, sequence: str = REFERENCED) -> list[str]:
     """The SOP Instance UIDs in a store response."""
     items = answer.json().get(sequence, {"Value": []})["Value"]
     return [item["00081155"]["Value"][0] for item in items]
+
+
+@contextmanager
+def web_process(folder: Path, **receive: object) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The node's `web` process by itself, as the supervisor starts it, with its port."""
+    port = free_port()
+    config = configured(folder, **receive)
+    config = config.model_copy(update={"http": config.http.model_copy(update={"port": port})})
+    Books(f"sqlite:///{folder / 'node.sqlite3'}", folder).engine.dispose()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dicom_node.service", "web"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(config.model_dump_json(by_alias=True).encode() + b"\n")
+        process.stdin.flush()
+        assert b"ready\n" == process.stdout.readline()
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def up_to_pixels(size_bytes: int) -> bytes:
+    """An MR image as a PS3.10 file up to its pixels, of which `size_bytes` have to follow."""
+    whole = file_bytes(mr_instance(PixelData=b"\1\2\3\4"))
+    return whole[:-8] + size_bytes.to_bytes(4, "little")  # OW: a length of four bytes, then the value
