@@ -152,6 +152,12 @@ def bring(
     return done
 
 
+def still_missing(node: Node, before: Comparison) -> int:
+    """How many of what was missing at the time of a comparison are not in the ledger now."""
+    here = {instance.sop_instance_uid for instance in node.catalog.instances(before.study_uid)}
+    return sum(uid not in here for one in before.series for uid in one.missing)
+
+
 def _requests(study_uid: UID, wanted: Comparison, *, all_of_it: bool) -> list[retrieve.Wanted]:
     chosen = [(one, one.taken if all_of_it else one.missing) for one in wanted.series]
     return [
@@ -209,8 +215,7 @@ def fetch(node: Node, name: str, study: str, series: str | None, *, missing: boo
     if missing and not before.missing:
         return Report(True, (*said, "Nothing is missing here."), before.there, 0, 0, 0)
     done = bring(node, peer, study_uid, before, all_of_it=not missing)
-    here = {instance.sop_instance_uid for instance in node.catalog.instances(study_uid)}
-    left = sum(uid not in here for one in before.series for uid in one.missing)
+    left = still_missing(node, before)
     said += _told(peer, before, done, left)
     return Report(
         done.ok and not left, tuple(said), before.there, before.missing, before.missing - left, left

@@ -22,7 +22,7 @@ from dicom_node.config import Peer, Route
 from dicom_node.domain.identity import UID
 from dicom_node.errors import DicomNodeError
 from dicom_node.node.build import Node
-from dicom_node.node.fetch import ask, bring
+from dicom_node.node.fetch import ask, bring, still_missing
 from dicom_node.store.catalog import PendingStudy
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 600.0
@@ -199,7 +199,7 @@ class Fetcher:
         )  # fmt: skip
         for problem in done.problems:
             self._node.history.add(study_uid, "study.not_retrieved", problem)
-        return not done.problems
+        return not still_missing(self._node, found)
 
 
 class _Lane:

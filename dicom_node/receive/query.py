@@ -16,12 +16,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.config import Peer, Tls
-from dicom_node.scu.association import associated, name
 from dicom_node.dicom import elements
 from dicom_node.dicom.query_status import Outcome, Service, classify
 from dicom_node.domain.identity import UID
 from dicom_node.errors import InvalidValue, RetrieveError, UnreadableObject
 from dicom_node.receive.conversation import Answer, Conversation
+from dicom_node.scu.association import associated, name
 
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOST_ANSWERS = 100_000

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_node.assemble.completeness import Judgement, judge
+from dicom_node.assemble.completeness import NOBODY_ASKED, Judgement, Told, judge
 from dicom_node.assemble.study import read_study
 from dicom_node.config import Receive
+from dicom_node.domain.expectation import Expectation
+from dicom_node.domain.identity import UID
 from dicom_node.domain.pipeline import Need
 from dicom_node.domain.series import Contrast, Plane
 from support import mr
@@ -26,11 +29,11 @@ RECEIVE = Receive(settle_s=3.0, stable_after_s=30.0)
 
 def judged(
     instances: Iterable[Dataset], folder: Path, quiet_s: float = 3.0,
-    needs: tuple[tuple[Need, ...], ...] = (NEEDS,),
+    needs: tuple[tuple[Need, ...], ...] = (NEEDS,), told: Told = NOBODY_ASKED,
 ) -> Judgement:  # fmt: skip
     members = stored(instances, folder / "files")
     study = read_study(members[0].study_uid, 0, members)
-    return judge(study, members, needs, quiet_s, RECEIVE)
+    return judge(study, members, needs, quiet_s, RECEIVE, told)
 
 
 def test_a_whole_study_is_complete_once_it_settled(tmp_path: Path) -> None:
@@ -114,3 +117,78 @@ def test_enhanced_objects_need_no_instance_numbers(tmp_path: Path) -> None:
 def test_the_sentence_holds_no_free_text(tmp_path: Path) -> None:
     """It goes into the history and the log."""
     assert "CANARY" not in judged(without(5, 3), tmp_path).because
+
+
+# ---- where a peer was asked what it has --------------------------------------------------
+
+LAST_IMAGE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LATER, EARLIER = LAST_IMAGE + timedelta(seconds=3), LAST_IMAGE - timedelta(seconds=3)
+
+
+def told(there: int, here: int, *, asked_at: datetime = LATER, more: int = 0, unknown: int = 0) -> Told:
+    """A peer has `there` images of series 4, `here` are here; `more` of another series that it has not."""
+    series = UID(mr.mr_series(mr.T1, 1, SeriesNumber=4)[0].SeriesInstanceUID)
+    said = [Expectation(UID("1.2"), series, "pacs", there, asked_at)]
+    if unknown:
+        said.append(Expectation(UID("1.2"), UID("1.2.9"), "pacs", unknown, asked_at))
+    return Told(said, {series: here} | ({UID("1.2.3"): more} if more else {}), LAST_IMAGE)
+
+
+SERIES_4 = mr.mr_series(mr.T1, 5, SeriesNumber=4, missing=(2,))
+"""With a gap, and no pipeline's needs met: only the peer can say that this is all."""
+
+
+def test_all_that_the_peer_has_is_complete_once_it_settled(tmp_path: Path) -> None:
+    """The peer knows better than a gap or an unmet need; even then the settling time is given."""
+    settled = judged(SERIES_4, tmp_path / "a", quiet_s=3.0, told=told(4, 4))
+    settling = judged(SERIES_4, tmp_path / "b", quiet_s=2.9, told=told(4, 4))
+
+    assert Judgement(True, "PACS 'pacs' has 4 images of it, all are here; quiet for 3 s") == settled
+    assert Judgement(False, "seen to be complete; settling for 3 s") == settling
+
+
+@pytest.mark.parametrize(
+    ("answer", "doubt"),
+    [
+        (told(120, 4), "PACS 'pacs' has 120 images of series 4, 4 are here"),
+        (told(2, 1), "PACS 'pacs' has 2 images of series 4, 1 is here"),
+        (told(120, 4, asked_at=EARLIER), "PACS 'pacs' has 120 images of series 4, 4 are here"),
+        (told(4, 4, unknown=1), "PACS 'pacs' has 1 image of a series that is not here, 0 are here"),
+    ],
+)
+def test_fewer_than_the_peer_has_keeps_it_open(tmp_path: Path, answer: Told, doubt: str) -> None:
+    """Whatever the images look like; after the quiet time it is the last resort that completes it."""
+    whole = [*mr.uterine_study(), *SERIES_4]
+
+    waiting = judged(whole, tmp_path / "a", quiet_s=29.0, told=answer)
+    resort = judged(whole, tmp_path / "b", quiet_s=30.0, told=answer)
+
+    assert Judgement(False, doubt) == waiting
+    assert Judgement(True, f"no image came for 30 s, the last resort, since: {doubt}") == resort
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [told(4, 4, asked_at=EARLIER), told(4, 4, more=2), told(3, 4), Told((), {UID("1.2.3"): 4}, LAST_IMAGE)],
+    ids=["asked before the last image", "another series is not there", "fewer there", "no answer"],
+)
+def test_an_answer_that_proves_nothing_leaves_the_judgement_to_the_images(
+    tmp_path: Path, answer: Told
+) -> None:
+    """An old answer, and a peer that has less than is here: it may be receiving still."""
+    doubtful = judged(SERIES_4, tmp_path / "a", quiet_s=29.0, told=answer)
+    whole = judged(mr.uterine_study(), tmp_path / "b", quiet_s=3.0, told=answer)
+
+    assert not doubtful.complete
+    assert Judgement(True, "every series is whole and every need is met; quiet for 3 s") == whole
+
+
+def test_while_a_peer_is_asked_only_the_last_resort_completes(tmp_path: Path) -> None:
+    """Else the study would be done before the answer, and again after it."""
+    asking = Told(asking=("pacs",))
+
+    waiting = judged(mr.uterine_study(), tmp_path / "a", quiet_s=29.0, told=asking)
+    resort = judged(mr.uterine_study(), tmp_path / "b", quiet_s=30.0, told=asking)
+
+    assert Judgement(False, "PACS 'pacs' is being asked what it has of it") == waiting
+    assert resort.complete
