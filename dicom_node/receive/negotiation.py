@@ -7,7 +7,7 @@ hostile bytes becomes UnreadableObject here, and the caller bounds their length.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,11 @@ RELEASED = b"\x06\x00" + struct.pack(">II", 4, 0)
 """A-RELEASE-RP, PS3.8 9.3.7."""
 UNRECOGNISED_PDU, UNEXPECTED_PDU, INVALID_PARAMETER, NO_REASON = 1, 2, 6, 0
 """Reasons of an A-ABORT by the provider, PS3.8 9.3.8."""
+
+_FIRST_ITEM_AT = 74  # of an A-ASSOCIATE-RQ, PS3.8 9.3.2
+_USER_INFORMATION = 0x50
+_ITEMS = frozenset({0x10, 0x20, _USER_INFORMATION})
+_USER_ITEMS = range(0x51, 0x5A)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,7 @@ def proposal(pdu: bytes) -> Proposal:
     """Read an A-ASSOCIATE-RQ. Raises UnreadableObject, whatever is wrong with it."""
     try:
         decoded = A_ASSOCIATE_RQ()
-        decoded.decode(pdu)
+        decoded.decode(_without_unknown_items(pdu))
         asked = decoded.to_primitive()
         contexts = list(asked.presentation_context_definition_list)
         numbers = [context.context_id for context in contexts]
@@ -72,6 +77,36 @@ def proposal(pdu: bytes) -> Proposal:
         raise
     except Exception as error:  # the edge to a decoder on hostile bytes, which raises anything
         raise UnreadableObject(f"no A-ASSOCIATE-RQ ({type(error).__name__})") from error
+
+
+def _without_unknown_items(pdu: bytes) -> bytes:
+    """Items of unrecognised types are ignored and skipped (PS3.8 9.3.1); pynetdicom raises at them."""
+    body = b"".join(
+        _item(kind, b"".join(_item(*inner) for inner in _items(value, _USER_ITEMS)))
+        if kind == _USER_INFORMATION
+        else _item(kind, value)
+        for kind, value in _items(pdu[_FIRST_ITEM_AT:], _ITEMS)
+    )
+    head = pdu[6:_FIRST_ITEM_AT]
+    return pdu[:2] + struct.pack(">I", len(head) + len(body)) + head + body
+
+
+def _items(encoded: bytes, known: range | frozenset[int]) -> Iterator[tuple[int, bytes]]:
+    """(type, value) of the items of known types. Raises UnreadableObject where they are cut off."""
+    at = 0
+    while at < len(encoded):
+        if len(encoded) - at < 4:
+            raise UnreadableObject("the A-ASSOCIATE-RQ ends within an item")
+        kind, length = struct.unpack_from(">BxH", encoded, at)
+        at += 4 + length
+        if at > len(encoded):
+            raise UnreadableObject("an item is longer than the A-ASSOCIATE-RQ")
+        if kind in known:
+            yield kind, encoded[at - length : at]
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BxH", kind, len(value)) + value
 
 
 def accepted(

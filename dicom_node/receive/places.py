@@ -2,8 +2,8 @@
 
 A connection is counted apart, and by address, until it becomes an association; so silent clients
 take no association's place. Where a number is reached, the one that is of least use makes room: the oldest
-unannounced connection, or an association that does nothing. Only when all are at work is the
-newcomer turned away.
+unannounced connection, or an association that does nothing. Only when all are at work for a while is
+the newcomer turned away.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ UNANNOUNCED_PER_ADDRESS = 64
 UNANNOUNCED = 256
 IDLE_S = 5.0
 """An association without progress for so long makes room for another, where there is none left."""
-NOTHING_SAID_S = 0.5
-"""So does one that has not sent a single whole message since it began, sooner."""
+NOTHING_SAID_S = 0.1
+"""So does one that has sent neither a whole message nor a good part of one since it began, sooner: who
+opens associations to hold their places holds each only so long."""
+PLACE_WITHIN_S = 0.6
+"""A newcomer waits so long for somebody to make room, before it is turned away."""
+_LOOK_EVERY_S = 0.02
 
 
 class Busy(Protocol):
@@ -52,7 +56,7 @@ class Places:
         self._let_in: set[Guest] = set()
 
     def enter(self, wire: Wire, address: str) -> Guest:
-        """Count a new connection. Where there are too many, the oldest one of its address, or of all, is ended."""
+        """Count a new connection. If there are too many, the oldest of its address, or of all, is ended."""
         guest = Guest(wire, address)
         with self._lock:
             neighbours = [other for other in self._unannounced if other.address == address]
@@ -64,7 +68,15 @@ class Places:
         return guest
 
     def let_in(self, guest: Guest, association: Busy, peer: str, at_most: int) -> bool:
-        """Make the connection an association of `peer`, which may have `at_most`; False: there is no place."""
+        """Make the connection an association of `peer`, which may have `at_most`; False: no place is left."""
+        until = time.monotonic() + PLACE_WITHIN_S
+        while not self._took_place(guest, association, peer, at_most):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_LOOK_EVERY_S)  # its own thread; the others go on
+        return True
+
+    def _took_place(self, guest: Guest, association: Busy, peer: str, at_most: int) -> bool:
         with self._lock:
             same = [other for other in self._let_in if other.peer == peer]
             crowd = same if len(same) >= at_most else list(self._let_in)
@@ -75,6 +87,7 @@ class Places:
                 self._let_in.remove(idle)
                 idle.wire.shut()
             self._unannounced.pop(guest, None)
+            association.progress = time.monotonic()
             guest.association, guest.peer = association, peer
             self._let_in.add(guest)
             return True
