@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from dicom_node.audit import Trail
 from dicom_node.config import Config
+from dicom_node.receive.callers import Callers
 from dicom_node.receive.intake import Intake
 from dicom_node.store.archive import Archive
 from dicom_node.store.catalog import Catalog
@@ -18,7 +19,6 @@ from dicom_node.web.app import create_app
 from dicom_node.web.server import Server, start
 from dicom_node.web.stow import Stow
 from dicom_node.web.upload import Entrance
-from dicom_node.web.who import Callers
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,11 @@ from dicom_node import audit, log
 from dicom_node.config import Config, Peer
 from dicom_node.domain.identity import UID
 from dicom_node.errors import DicomNodeError, InvalidValue
+from dicom_node.receive.callers import Callers
 from dicom_node.web import store_response
 from dicom_node.web.multipart import Malformed, MediaType, boundary_of
 from dicom_node.web.store_response import Outcome
 from dicom_node.web.upload import Entrance, Upload
-from dicom_node.web.who import Callers
 
 THREADS = 16
 """That write and commit, for all uploads together."""

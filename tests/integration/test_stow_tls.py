@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +52,7 @@ class Secured:
 def secured(folder: Path, certificates: Hospital) -> Iterator[Secured]:
     (folder / "token").write_text(TOKEN + "\n", encoding="ascii")
     common = {"host": "127.0.0.1", "port": 104}
+    listed, revoked = [certificates.peer.fingerprint], [certificates.revoked.fingerprint]
     config = Config.model_validate(
         {
             "node": {"data_dir": str(folder)},
@@ -59,9 +60,9 @@ def secured(folder: Path, certificates: Hospital) -> Iterator[Secured]:
             "tls": certificates.tls(revoked=str(certificates.revocations)),
             "http": {"tls": True, "port": free_port()},
             "peer": [
-                {"name": "scanner", "ae_title": "A", "certificates": [certificates.peer.fingerprint]} | common,
+                {"name": "scanner", "ae_title": "A", "certificates": listed} | common,
                 {"name": "gateway", "ae_title": "B", "token_file": str(folder / "token")} | common,
-                {"name": "old", "ae_title": "C", "certificates": [certificates.revoked.fingerprint]} | common,
+                {"name": "old", "ae_title": "C", "certificates": revoked} | common,
             ],
         }
     )  # fmt: skip
@@ -121,6 +122,7 @@ def test_a_silent_handshake_is_cut(
     """A TLS client that says nothing is let go, and keeps nobody out meanwhile."""
     monkeypatch.setattr(protocol, "HANDSHAKE_S", 0.5)
     with secured(tmp_path, certificates) as door:
-        with closing(socket.create_connection(("127.0.0.1", door.port), timeout=20)) as silent:
-            assert 200 == door.post(certificates.peer).status_code
-            assert b"" == silent.recv(1)
+        silent = socket.create_connection(("127.0.0.1", door.port), timeout=20)
+        assert 200 == door.post(certificates.peer).status_code
+        assert b"" == silent.recv(1)
+        silent.close()

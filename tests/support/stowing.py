@@ -18,12 +18,12 @@ from pydicom.dataset import Dataset
 
 from dicom_node.audit import Trail
 from dicom_node.config import Config
+from dicom_node.receive.callers import Callers
 from dicom_node.receive.intake import Intake
 from dicom_node.web import server
 from dicom_node.web.app import create_app
 from dicom_node.web.stow import Pace, Stow
 from dicom_node.web.upload import Entrance
-from dicom_node.web.who import Callers
 from support.ledger import Books
 from support.mr import file_bytes, mr_instance
 from support.ports import free_port

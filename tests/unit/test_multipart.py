@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dicom_node.errors import UnreadableObject
@@ -51,24 +52,21 @@ def body(*contents: bytes) -> bytes:
     return parts + b"\r\n--b-b--\r\n"
 
 
+LIKE_DELIMITERS = [b"\r\n--b-", b"\r\n", b"\r", b"\n", b"--", b"-", b"--b-b", b"x", b"\0"]
+
+
 @settings(max_examples=300, deadline=None)
 @given(
-    contents=st.lists(
-        st.lists(
-            st.sampled_from([b"\r\n--b-", b"\r\n", b"\r", b"\n", b"--", b"-", b"--b-b", b"\r\n--b-bx", b"x", b"\0"])
-        ).map(b"".join).filter(lambda one: b"\r\n--b-b\r\n" not in one and b"\r\n--b-b--" not in one),
-        min_size=1, max_size=4,
-    ),
+    contents=st.lists(st.lists(st.sampled_from(LIKE_DELIMITERS)).map(b"".join), min_size=1, max_size=4),
     cuts=st.lists(st.integers(0, 400), max_size=30),
-)  # fmt: skip
+)
 def test_cuts_change_nothing(contents: list[bytes], cuts: list[int]) -> None:
     """The parts are what was sent, bit for bit, wherever the chunks of the body begin and end."""
+    assume(not any(b"\r\n--b-b" in one for one in contents))  # RFC 2046 5.1.1: not within a part
     whole = body(*contents)
-    if any(b"\r\n--b-b" in one + b"\r\n-" for one in contents):
-        return  # RFC 2046 5.1.1 forbids it: what follows decides whether it is a delimiter
     at = [0, *sorted(cut for cut in cuts if cut < len(whole)), len(whole)]
 
-    found = read([whole[begin:end] for begin, end in zip(at, at[1:], strict=False)])
+    found = read([whole[begin:end] for begin, end in pairwise(at)])
 
     assert contents == [content for _, content in found.parts]
     assert {"content-type": "application/dicom"} == found.parts[0][0]
@@ -114,9 +112,9 @@ def test_parts_are_counted() -> None:
 
 def test_a_media_type_is_read() -> None:
     """Names of types and parameters in any case, values as they are, quoted or not."""
-    read_ = MediaType.of('Multipart/Related; TYPE="application/dicom"; boundary="a b;c"')
+    read_ = MediaType.of('Multipart/Related; TYPE="application/dicom"; boundary="a b:c"')
 
-    assert (read_.name, boundary_of(read_)) == ("multipart/related", "a b;c")
+    assert (read_.name, boundary_of(read_)) == ("multipart/related", "a b:c")
     assert read_.parameters["type"] == "application/dicom"
 
 

@@ -60,6 +60,15 @@ class Callers:
             return None
         return by_token or by_certificate
 
+    def __str__(self) -> str:
+        """For a person: who may come this way."""
+        names = [f"{peer.name} by token" for _, peer in self.tokens if peer.may_send]
+        names += [f"{peer.name} by certificate" for _, peer in self.certificates if peer.may_send]
+        return (
+            ", ".join(names)
+            or "nobody may send by STOW-RS: no peer has a token, or a certificate and http.tls"
+        )
+
     def _by_token(self, token: str) -> Peer | None:
         shown = _digest(token)
         found = None

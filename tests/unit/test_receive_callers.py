@@ -8,7 +8,7 @@ import pytest
 
 from dicom_node.config import Config
 from dicom_node.errors import ConfigurationError
-from dicom_node.web.who import Callers
+from dicom_node.receive.callers import Callers
 
 ONE, OTHER = "one-" + "1" * 32, "other-" + "2" * 32
 
@@ -55,7 +55,7 @@ def test_an_empty_fingerprint_is_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize("token", ["", "short", "\n" + ONE, f"with a space in it {ONE}", "ü" * 40])
 def test_a_token_that_is_none_stops_the_start(tmp_path: Path, token: str) -> None:
     """The sentence names the key and the peer, and does not quote the token."""
-    with pytest.raises(ConfigurationError, match="peer.token_file of 'one'") as caught:
+    with pytest.raises(ConfigurationError, match=r"peer\.token_file of 'one'") as caught:
         Callers.of(configured(tmp_path, {"one": token}))
 
     assert ONE not in str(caught.value)
@@ -66,7 +66,7 @@ def test_a_missing_file_stops_the_start(tmp_path: Path) -> None:
     config = configured(tmp_path, {"one": ONE})
     (tmp_path / "one").unlink()
 
-    with pytest.raises(ConfigurationError, match="peer.token_file of 'one'"):
+    with pytest.raises(ConfigurationError, match=r"peer\.token_file of 'one'"):
         Callers.of(config)
 
 
@@ -92,3 +92,9 @@ def test_loopback_needs_no_tls(tmp_path: Path, host: str) -> None:
 def test_without_tokens_any_host_will_do() -> None:
     """The pages alone may be served anywhere, as in a container."""
     assert Callers.of(Config.model_validate({"http": {"host": "0.0.0.0"}})) == Callers((), ())  # noqa: S104
+
+
+def test_check_says_who_may_send(tmp_path: Path) -> None:
+    """In words, by name, without a token."""
+    assert "one by token" == str(Callers.of(configured(tmp_path, {"one": ONE})))
+    assert str(Callers((), ())).startswith("nobody may send by STOW-RS")
