@@ -167,7 +167,8 @@ class Peer(Table):
     ae_title: AE
     """The AE title it calls itself."""
     host: str
-    """Its address. It must call from here when it sends (names are resolved when the node starts)."""
+    """Its address. Without certificates it must call from here when it sends (names are resolved when the
+    node starts)."""
     port: Port = 104
     """Its port, for what the node sends to it."""
     may_send: bool = True

@@ -15,8 +15,10 @@ from dicom_node.errors import DicomNodeError
 from dicom_node.infer.bundle import bundle_digests
 from dicom_node.infer.registry import pipelines
 from dicom_node.node.build import build
+from dicom_node.node.certificates import certificates, wanted, who_gets_in
+from dicom_node.receive.callers import Callers
 from dicom_node.store.archive import Archive
-from dicom_node.store.database import engine_for, migrate
+from dicom_node.store.database import engine_for, migrate, utc_now
 
 RESULT_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.88.34": "Comprehensive 3D SR",
@@ -43,6 +45,9 @@ def check_all(config: Config) -> list[Finding]:
         ("disk", lambda: _disk(config)),
         ("database", lambda: _database(config)),
         ("archive", lambda: _archive(config)),
+        *([("tls", lambda: certificates(config, utc_now()))] if wanted(config) else []),
+        ("let in", lambda: who_gets_in(config)),
+        ("stow", lambda: str(Callers.of(config))),
         ("routes", lambda: _routes(config)),
         *((f"models of {name}", _models_of(config, name)) for name in _routed(config)),
         *((f"peer {peer.name}", _peer_of(config, peer)) for peer in config.peer),
@@ -134,13 +139,14 @@ def _peer_of(config: Config, peer: Peer) -> Callable[[], str]:
     def look() -> str:
         if not receives:
             return "only sends; nothing to ask"
+        answers = "answers C-ECHO by TLS" if peer.tls else "answers C-ECHO"
         title, timeout_s = config.node.ae_title, config.deliver.timeout_s
         echo(peer, title, timeout_s, tls=config.tls)
         taken = accepted_classes(peer, title, list(RESULT_CLASSES), timeout_s, tls=config.tls)
         names = [name for uid, name in RESULT_CLASSES.items() if uid in taken]
         missing = [name for uid, name in RESULT_CLASSES.items() if uid not in taken]
         if missing:
-            raise DicomNodeError(f"answers C-ECHO but does not accept {', '.join(missing)}")
-        return f"answers C-ECHO, accepts {', '.join(names)}"
+            raise DicomNodeError(f"{answers} but does not accept {', '.join(missing)}")
+        return f"{answers}, accepts {', '.join(names)}"
 
     return look

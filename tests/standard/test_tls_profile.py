@@ -111,6 +111,20 @@ def test_an_expired_certificate_is_refused_although_it_is_trusted_itself(
         assert LET_IN not in s_client(opened, device)
 
 
+def test_whom_no_list_speaks_of_is_refused(made: Hospital, tmp_path: Path) -> None:
+    """With tls.revoked every issuer needs a list, a device that is its own issuer too: fail closed."""
+    device = self_signed(tmp_path, "device")
+    trusted = tmp_path / "trusted.pem"
+    trusted.write_text(made.authority.file.read_text() + device.certificate.read_text())
+    tls = made.tls(trusted=str(trusted))
+
+    with tls_port(server_context(Tls(**tls))) as without:
+        assert LET_IN in s_client(without, device)
+    with tls_port(server_context(Tls(**tls, revoked=str(made.revocations)))) as opened:
+        assert LET_IN not in s_client(opened, device)
+        assert LET_IN in s_client(opened, made.peer)
+
+
 def test_optional_means_none_or_a_good_one(made: Hospital) -> None:
     """The pages let a browser in without a certificate, but nobody with a wrong one."""
     with tls_port(server_context(Tls(**made.tls()), ask="optional")) as opened:

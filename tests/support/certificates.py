@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from dicom_node.tls import fingerprint
 
 DAY = dt.timedelta(days=1)
+_USES = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
 LISTS_AT = "http://ca.hospital.example/revoked.crl"
 LOOPBACK = ("127.0.0.1", "localhost")
 
@@ -54,11 +55,11 @@ class Authority:
 
     def issue(
         self, name: str, *, hosts: Sequence[str] = LOOPBACK, begins: int = -1, ends: int = 30,
-        strong: bool = True,
+        strong: bool = True, uses: Sequence[str] = ("server", "client"),
     ) -> Issued:  # fmt: skip
-        """A certificate for server and client use, valid from day `begins` to day `ends` from now."""
+        """A certificate for these uses, valid from day `begins` to day `ends` from now."""
         key = ec.generate_private_key(ec.SECP256R1()) if strong else _weak_key()
-        made = _certificate(name, key, self.name, self._key, hosts=hosts, begins=begins, ends=ends)
+        made = _certificate(name, key, self.name, self._key, hosts=hosts, begins=begins, ends=ends, uses=uses)
         return _written(self.folder, name, made, key)
 
     def revoke(self, *issued: Issued, ends: int = 30) -> Path:
@@ -130,6 +131,7 @@ def _name(name: str) -> x509.Name:
 def _certificate(
     name: str, key: Any, issuer: str, issuer_key: Any, *,
     authority: bool = False, hosts: Sequence[str] = (), begins: int = -1, ends: int = 30,
+    uses: Sequence[str] = ("server", "client"),
 ) -> x509.Certificate:  # fmt: skip
     now = dt.datetime.now(dt.UTC)
     builder = x509.CertificateBuilder().subject_name(_name(name)).issuer_name(_name(issuer))
@@ -142,9 +144,8 @@ def _certificate(
         (_usage(authority), True),
     ]
     if not authority:
-        uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         where = x509.DistributionPoint([x509.UniformResourceIdentifier(LISTS_AT)], None, None, None)
-        extensions.append((x509.ExtendedKeyUsage(uses), False))
+        extensions.append((x509.ExtendedKeyUsage([_USES[use] for use in uses]), False))
         extensions.append((x509.CRLDistributionPoints([where]), False))
     if hosts:
         extensions.append((x509.SubjectAlternativeName([_general(host) for host in hosts]), False))
