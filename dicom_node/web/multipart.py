@@ -23,7 +23,8 @@ HEADERS_PER_PART = 8
 HEADER_BYTES = 1024
 """Of one header line; Content-Type and Content-Location are all that PS3.18 knows of."""
 
-_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")  # RFC 2046 5.1.1
+# The characters of RFC 2046 5.1.1. It allows 70 of them; Orthanc's DICOMweb plugin sends 73.
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,\-./:=? ]{0,127}[0-9A-Za-z'()+_,\-./:=?]")
 
 _library = logging.getLogger("python_multipart")
 _library.addHandler(logging.NullHandler())  # its warnings quote bytes of the body; the reason is ours to tell
@@ -61,10 +62,10 @@ class MediaType:
 
 
 def boundary_of(media_type: MediaType) -> str:
-    """Raises Malformed where there is none, or one that RFC 2046 does not allow (70 characters at most)."""
+    """Raises Malformed where there is none, one of other characters, or of more than 128."""
     boundary = media_type.parameters.get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
-        raise Malformed("the Content-Type has no boundary, or none that RFC 2046 5.1.1 allows")
+        raise Malformed("the Content-Type has no boundary, or none that RFC 2046 allows")
     return boundary
 
 

@@ -216,7 +216,7 @@ def test_an_instance_above_the_limit_is_413(tmp_path: Path) -> None:
         ({"Content-Type": "multipart/form-data; boundary=x"}, 415),
         ({"Content-Type": 'multipart/related; type="application/dicom+json"; boundary=x'}, 415),
         ({"Content-Type": 'multipart/related; type="application/dicom"'}, 400),
-        ({"Content-Type": f'multipart/related; type="application/dicom"; boundary={"x" * 71}'}, 400),
+        ({"Content-Type": f'multipart/related; type="application/dicom"; boundary={"x" * 129}'}, 400),
         ({"Content-Encoding": "gzip"}, 415),
         ({"Accept": "application/dicom+xml"}, 406),
         ({"Accept": "text/html, */*;q=0.1"}, 200),
