@@ -1,4 +1,4 @@
-"""testssl.sh (Debian: testssl.sh) looks at the node's TLS port and finds nothing, not even of severity LOW.
+"""testssl.sh (Debian: testssl.sh) looks at the node's TLS ports and finds nothing, not even of severity LOW.
 
 Asked for: protocols, suites, forward secrecy, preferences, certificate, and all vulnerabilities. The
 client certificate goes in by way of the `openssl` it calls: this version has no option for one.
@@ -11,17 +11,24 @@ import shlex
 import shutil
 import ssl
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
 
+from dicom_node.config import Config
+from dicom_node.web.door import open_door
 from support.certificates import Hospital, Issued, hospital
+from support.ledger import Books
+from support.ports import free_port
 from support.secured import node
 from support.tls_port import tls_port
 
 BAD = {"LOW", "MEDIUM", "HIGH", "CRITICAL", "FATAL"}
 """This version calls TLS 1.0 and CBC suites LOW."""
 CHECKS = ("--protocols", "--std", "--pfs", "--server-preference", "--server-defaults", "--vulnerable")
+Opened = Callable[[Path, Hospital], AbstractContextManager[int]]
 LEAST_FINDINGS = 60
 """What a scan of a port that answers reports at least, good and bad."""
 
@@ -67,11 +74,34 @@ def bad(findings: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
     return {name: finding for name, finding in findings.items() if finding[0] in BAD}
 
 
-@pytest.mark.slow
-def test_testssl_finds_nothing_on_the_dicom_port(tmp_path: Path, made: Hospital) -> None:
+@contextmanager
+def dicom_port(folder: Path, made: Hospital) -> Iterator[int]:
     """The TLS port of a running receiver."""
-    with node(tmp_path / "node", made) as opened:
-        findings = scanned(tmp_path, made, opened.receiver.tls_port, made.peer, *CHECKS)
+    with node(folder, made) as opened:
+        yield opened.receiver.tls_port
+
+
+@contextmanager
+def https_port(folder: Path, made: Hospital) -> Iterator[int]:
+    """STOW-RS and the pages, by TLS."""
+    folder.mkdir()
+    http = {"tls": True, "port": free_port()}
+    config = Config.model_validate({"node": {"data_dir": str(folder)}, "tls": made.tls(), "http": http})
+    books = Books(f"sqlite:///{folder / 'node.sqlite3'}", folder)
+    door = open_door(config, lambda: True)
+    try:
+        yield door.server.port
+    finally:
+        door.close()
+        books.engine.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opened", [dicom_port, https_port])
+def test_testssl_finds_nothing(tmp_path: Path, made: Hospital, opened: Opened) -> None:
+    """On the DICOM port, which requires a certificate, and on the HTTPS port, which asks for one."""
+    with opened(tmp_path / "node", made) as port:
+        findings = scanned(tmp_path, made, port, made.peer, *CHECKS)
 
     assert {} == bad(findings)
     assert LEAST_FINDINGS <= len(findings)
