@@ -1,4 +1,4 @@
-"""The health and metrics pages, asked over real HTTP."""
+"""The health and metrics pages, asked over real HTTP. For STOW-RS see test_stow.py."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import migrate, open_engine
 from dicom_node.store.schema import deliveries, instances, jobs, results
+from dicom_node.web import app as web_app
+from dicom_node.web import metrics as web_metrics
 from dicom_node.web import server as web_server
 from dicom_node.web.app import create_app
 from dicom_node.web.server import start
@@ -175,6 +177,28 @@ def test_a_damaged_ledger_is_no_answer(pages: Pages) -> None:
 
     assert (answer.status_code, answer.json()["reasons"]) == (503, ["the database does not answer"])
     assert pages.metrics()["dicom_node_database_up",] == 0
+
+
+def test_a_database_that_hangs_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PostgreSQL that accepts and says nothing is given seconds, not the half minute of the driver."""
+    monkeypatch.setattr(web_app, "DATABASE_ANSWERS_WITHIN_S", 0.3)
+    monkeypatch.setattr(web_metrics, "COUNTED_WITHIN_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        engine = open_engine(f"postgresql+psycopg://nobody@127.0.0.1:{silent.getsockname()[1]}/none")
+        server = start(
+            create_app(engine, Archive(tmp_path), configured(reserve_mb=0), lambda: True), "127.0.0.1", 0
+        )
+        try:
+            url = f"http://127.0.0.1:{server.port}"
+            answers = [httpx.get(f"{url}/ready", timeout=10, trust_env=False) for _ in range(3)]
+            metrics = httpx.get(f"{url}/metrics", timeout=10, trust_env=False).text
+        finally:
+            server.stop()
+    engine.dispose()
+
+    for answer in answers:
+        assert (answer.status_code, answer.json()["reasons"]) == (503, ["the database does not answer"])
+    assert "dicom_node_database_up 0.0" in metrics
 
 
 def break_database(pages: Pages) -> None:
