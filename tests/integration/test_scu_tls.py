@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import select
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +22,9 @@ from dicom_node.config import Peer, Tls
 from dicom_node.deliver.scu import echo, send
 from dicom_node.dicom.status import Kind
 from dicom_node.errors import DicomNodeError
+from dicom_node.scu.association import _Socket
+from dicom_node.scu.handshake import Handshake
+from dicom_node.tls import server_context
 from support.certificates import Authority, Hospital, Issued, hospital, self_signed
 from support.orthanc import orthanc
 from support.ports import end, free_port, listens, wait_until
@@ -259,3 +266,35 @@ def test_nothing_is_sent_in_the_clear(made: Hospital) -> None:
 
     assert [b"\x16\x03\x01"] == [first[:3] for first in heard]
     assert b"DICOMNODE" not in heard[0]
+
+
+def test_messages_of_tls_itself_are_not_taken_for_the_peers(made: Hospital) -> None:
+    """Session tickets arrive, no word of the peer: reading would wait for one while ours cannot be sent."""
+    listening = server_context(Tls(**made.tls()))
+    listening.num_tickets = 2
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        peer = threading.Thread(
+            target=_tickets_then_a_word, args=(listening, theirs, hold := threading.Event())
+        )
+        peer.start()
+        handshake = Handshake.of(pacs(104), Tls(**made.tls()))
+        secured = handshake.wrapped(ours)
+        handshake.shake(secured)
+        transport = _Socket(SimpleNamespace(dul=SimpleNamespace(event_queue=Queue())), client_socket=secured)
+        select.select([secured], [], [], WITHIN_S)
+
+        assert not transport.ready  # the tickets are read and gone
+        hold.set()
+        wait_until(lambda: transport.ready, WITHIN_S, "the word is seen")
+        assert bytearray(b"word") == transport.recv(4)
+        secured.close()
+        peer.join(WITHIN_S)
+
+
+def _tickets_then_a_word(context: ssl.SSLContext, connection: socket.socket, hold: threading.Event) -> None:
+    with context.wrap_socket(connection, server_side=True) as secured:
+        hold.wait(WITHIN_S)
+        secured.sendall(b"word")
+        with suppress(OSError):
+            secured.recv(1)
