@@ -8,7 +8,6 @@ and what would not fit in memory, before memory is taken.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydicom.pixels.utils import iter_pixels
 
 from dicom_node.dicom import elements, frames, values
 from dicom_node.dicom.inflate import MOST_HEADER_BYTES
+from dicom_node.digest import is_digest_of
 from dicom_node.domain.series import FrameRef, Stack, Volume
 from dicom_node.errors import DicomNodeError, IntegrityError, UnfaithfulGeometry, UnreadableObject
 
@@ -105,11 +105,10 @@ def _plain(path: Path) -> Path | BytesIO:
 
 def _verify(path: Path, frame: FrameRef) -> None:
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        same = is_digest_of(frame.digest, path)
     except OSError as error:
         raise UnreadableObject(f"a stored file cannot be read: {type(error).__name__}") from error
-    if found != frame.digest:
+    if not same:
         raise IntegrityError
 
 

@@ -44,11 +44,11 @@ class AETitle(str):
 
 
 class Digest(str):
-    """The sha256 of a file's bytes, 64 lower-case hexadecimal digits; names it in the archive."""
+    """The digest of a file's bytes, 64 lower-case hexadecimal digits; names it in the archive."""
 
     __slots__ = ()
 
     def __new__(cls, value: str) -> Digest:
         if not _DIGEST.fullmatch(str(value)):
-            raise InvalidValue(f"not a sha256 digest: {str(value)[:80]!r}")
+            raise InvalidValue(f"not a digest: {str(value)[:80]!r}")
         return super().__new__(cls, value)

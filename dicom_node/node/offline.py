@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import Any
 
 from dicom_node.config import Config
 from dicom_node.dicom.header import read_header
-from dicom_node.domain.identity import UID, Digest
+from dicom_node.digest import file_digest
+from dicom_node.domain.identity import UID
 from dicom_node.domain.job import ResultKind
 from dicom_node.domain.pipeline import Progress, silent
 from dicom_node.domain.series import StoredInstance
@@ -107,12 +107,10 @@ def read_folder(path: Path) -> tuple[list[StoredInstance], int]:
 def stored(file: Path) -> StoredInstance:
     """A file on disk as if it stood in the archive. Raises UnreadableObject."""
     header = read_header(file)
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     uids = ("sop_instance_uid", "sop_class_uid", "transfer_syntax_uid", "study_uid", "series_uid")
     return StoredInstance(
         **{name: UID(str(header[name])) for name in uids},
-        digest=Digest(digest),
+        digest=file_digest(file),
         size_bytes=file.stat().st_size,
         path=file.resolve(),
         header=header,

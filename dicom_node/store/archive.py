@@ -1,4 +1,4 @@
-"""Files on disk, named by the sha256 of their bytes: `objects/ab/<sha256>`.
+"""Files on disk, named by the digest of their bytes: `objects/ab/<digest>`.
 
 Nothing from the network becomes a path. Bytes arrive in `spool/` on the same file system and
 move into place once, complete and synced; what was left there by a killed process is swept.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import secrets
 import time
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from dicom_node.digest import hasher, is_digest_of
 from dicom_node.domain.identity import Digest
 from dicom_node.errors import IntegrityError, InvalidValue, OutOfStorage
 
@@ -53,11 +53,10 @@ class Archive:
         """The path, its bytes hashed again. Raises IntegrityError if they changed or are gone."""
         path = self.path(digest)
         try:
-            with path.open("rb") as file:
-                actual = hashlib.file_digest(file, "sha256").hexdigest()
+            same = is_digest_of(digest, path)
         except OSError as error:
             raise IntegrityError(f"stored file {digest[:12]} cannot be read: {error.strerror}") from error
-        if actual != digest:
+        if not same:
             raise IntegrityError(f"stored file {digest[:12]} is not what was received: its digest differs")
         return path
 
@@ -84,8 +83,11 @@ class Archive:
         except FileNotFoundError:
             return 0.0
 
-    def _new_spool_path(self) -> Path:
-        return self._spool / f"{secrets.token_hex(16)}.part"
+    def _new_spool_path(self) -> str:
+        return f"{self._spool}/{secrets.token_hex(16)}.part"
+
+    def _folder(self, digest: Digest) -> str:
+        return f"{self._objects}/{digest[:2]}"
 
 
 class Spool:
@@ -96,8 +98,8 @@ class Spool:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._path = archive._new_spool_path()
-        self._hash = hashlib.sha256()
+        self._path = archive._new_spool_path()  # text: a Path costs more than the calls it is for
+        self._hash = hasher()
         self._head = bytearray()
         self.size_bytes = 0
         try:
@@ -122,7 +124,7 @@ class Spool:
     @property
     def path(self) -> Path:
         """Where the bytes are until `commit`: for a reader that needs more than the head."""
-        return self._path
+        return Path(self._path)
 
     def write(self, buffer: Buffer) -> None:
         """Append. Raises OutOfStorage when the disk is full or failing."""
@@ -144,11 +146,11 @@ class Spool:
         bytes; rename; fsync the folder, so that the name survives. Only then may a row say so.
         """
         digest = Digest(self._hash.hexdigest())
-        target = self._archive.path(digest)
+        folder = self._archive._folder(digest)
         try:
             os.fsync(self._fd)
             # An object of this name already there holds the same bytes, or damaged ones: replaced.
-            self._path.rename(target)
+            os.rename(self._path, f"{folder}/{digest}")  # noqa: PTH104 - see __init__
         except OSError as error:
             self.close()
             raise _no_room(error) from error
@@ -156,7 +158,7 @@ class Spool:
         os.close(self._fd)
         self._fd = -1
         try:
-            _sync_folder(target.parent)
+            _sync_folder(folder)
         except OSError as error:
             raise _no_room(error) from error
         return digest
@@ -164,7 +166,8 @@ class Spool:
     def close(self) -> None:
         """Remove what was not committed; harmless to repeat."""
         if self._fd >= 0:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)  # noqa: PTH108 - see __init__
             os.close(self._fd)
             self._fd = -1
 
@@ -184,7 +187,7 @@ def _make_folders(root: Path, objects: Path, spool: Path) -> None:
         raise OutOfStorage(f"the archive's folders cannot be made: {error.strerror}") from error
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path | str) -> None:
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

@@ -20,6 +20,7 @@ from dicom_node.domain.identity import UID, Digest
 from dicom_node.domain.job import Level, State
 from dicom_node.domain.series import StoredInstance
 from dicom_node.store.archive import Archive
+from dicom_node.store.arrivals import Arrivals
 from dicom_node.store.database import insert_new, reading, utc_now, writing
 from dicom_node.store.history import stored_text, tell
 from dicom_node.store.schema import conflicts, instances, jobs, results, revisions
@@ -100,6 +101,7 @@ class Catalog:
         self._engine = engine
         self._archive = archive
         self._clock = clock
+        self._arrivals = Arrivals(engine)
         self._rows = Together(self._record)
 
     def record(self, arrival: Arrival, digest: Digest, size_bytes: int) -> Recorded:
@@ -116,8 +118,27 @@ class Catalog:
         })  # fmt: skip
 
     def _record(self, rows: Sequence[dict[str, Any]]) -> list[Recorded]:  # Any: columns of `instances`
+        new = self._arrivals.insert(rows)
+        return [Recorded.NEW if is_new else self._known(row) for row, is_new in zip(rows, new, strict=True)]
+
+    def _known(self, values: dict[str, Any]) -> Recorded:  # Any: columns of `instances`
+        """What the row that is there says of this arrival; a conflicting one is kept aside."""
         with writing(self._engine) as connection:
-            return [_recorded(connection, values) for values in rows]
+            known = connection.execute(
+                select(instances.c.digest, instances.c.study_uid).where(
+                    instances.c.sop_instance_uid == values["sop_instance_uid"]
+                )
+            ).one()
+            if known.digest == values["digest"]:
+                return Recorded.SAME
+            aside = {key: values[key] for key in conflicts.c.keys() if key in values}  # noqa: SIM118 - columns
+            if insert_new(connection, conflicts, aside, conflicts.c.id).first() is not None:
+                what = f"other bytes under the UID of a known instance: {values['size_bytes']}"
+                tell(
+                    connection, values["received_at"], known.study_uid, "instance.conflict",
+                    f"{what}, from {values['peer']}",
+                )  # fmt: skip
+            return Recorded.CONFLICT
 
     def is_result(self, sop_instance_uid: UID) -> bool:
         """Whether this node made the object itself (and a PACS now routes it back)."""
@@ -263,23 +284,6 @@ class Catalog:
             UID(row.study_uid), UID(row.series_uid), digest, row.size_bytes,
             self._archive.path(digest), row.header or {},
         )  # fmt: skip
-
-
-def _recorded(connection: Connection, values: dict[str, Any]) -> Recorded:  # Any: columns of `instances`
-    if insert_new(connection, instances, values, instances.c.id).first() is not None:
-        return Recorded.NEW
-    known = connection.execute(
-        select(instances.c.digest, instances.c.study_uid).where(
-            instances.c.sop_instance_uid == values["sop_instance_uid"]
-        )
-    ).one()
-    if known.digest == values["digest"]:
-        return Recorded.SAME
-    aside = {key: values[key] for key in conflicts.c.keys() if key in values}  # noqa: SIM118 - columns
-    if insert_new(connection, conflicts, aside, conflicts.c.id).first() is not None:
-        what = f"other bytes under the UID of a known instance: {values['size_bytes']}, from {values['peer']}"
-        tell(connection, values["received_at"], known.study_uid, "instance.conflict", what)
-    return Recorded.CONFLICT
 
 
 def _unread() -> Any:  # Any: SQLAlchemy's expression types

@@ -22,7 +22,6 @@ from sqlalchemy import (
     Connection,
     CursorResult,
     Engine,
-    Executable,
     Table,
     bindparam,
     create_engine,
@@ -162,8 +161,19 @@ def _translated() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def driver_translated(engine: Engine) -> Iterator[None]:
+    """As `writing` and `reading` do it, around calls of the driver itself."""
+    driver = engine.dialect.loaded_dbapi
+    with _translated():
+        try:
+            yield
+        except (driver.OperationalError, driver.InterfaceError) as error:
+            raise _ours(error) from error
+
+
 def _ours(error: Exception) -> DicomNodeError:
-    original = getattr(error, "orig", None)
+    original = getattr(error, "orig", error)
     full = getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     if full or getattr(original, "sqlstate", None) == _PG_DISK_FULL:
         return OutOfStorage("the database has no room; the sender should try again later")
@@ -175,15 +185,17 @@ def insert_new(
     connection: Connection, table: Table, values: dict[str, Any], *returning: Any
 ) -> CursorResult[Any]:
     """INSERT a row unless a unique key says it is there; `returning` gives a row only where it was new."""
-    return connection.execute(_insert_new(connection.dialect.name, table, tuple(values), *returning), values)
+    statement = insert_statement(connection.dialect.name, table, tuple(values), *returning)
+    return connection.execute(statement, values)
 
 
-@cache
-def _insert_new(dialect: str, table: Table, columns: tuple[str, ...], *returning: Any) -> Executable:
-    """Built once: building it takes longer than running it."""
+@cache  # Any: the columns' types; Insert or ReturningInsert
+def insert_statement(dialect: str, table: Table, columns: tuple[str, ...], *returning: Any) -> Any:
+    """INSERT ... ON CONFLICT DO NOTHING. Built once: building it takes longer than running it."""
     made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
     values: dict[str, Any] = {name: bindparam(name) for name in columns}
-    return made.values(values).on_conflict_do_nothing().returning(*returning)
+    insert = made.values(values).on_conflict_do_nothing()
+    return insert.returning(*returning) if returning else insert.inline()
 
 
 def migrate(engine: Engine) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import random
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from blake3 import blake3
 from pydicom import dcmread
 
 from support.orthanc import Orthanc
@@ -114,7 +114,7 @@ def lost(node: ServedNode, acknowledged: set[Path]) -> list[str]:
         sent = dcmread(path)
         digest = digests.get(str(sent.SOPInstanceUID), "")
         kept = objects / digest[:2] / digest
-        if not digest or not kept.is_file() or hashlib.sha256(kept.read_bytes()).hexdigest() != digest:
+        if not digest or not kept.is_file() or blake3(kept.read_bytes()).hexdigest() != digest:
             missing.append(path.name)
         elif dcmread(kept).PixelData != sent.PixelData:
             missing.append(f"{path.name}: other pixels")

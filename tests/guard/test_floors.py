@@ -23,9 +23,10 @@ FLOORS = (
     {"bench"},  # measures what `demo` starts
 )
 FLOOR_OF = {package: number for number, packages in enumerate(FLOORS) for package in packages}
-EVERYBODY_MAY = {"errors", "config", "log", "audit", "tls"}
+EVERYBODY_MAY = {"errors", "config", "log", "audit", "tls", "digest"}
 BELOW_ALL = {
     "errors": set[str](), "log": set[str](), "config": {"domain", "errors"}, "tls": {"config", "errors"},
+    "digest": {"domain"},
     "audit": {"config", "domain", "errors", "log"},
 }  # fmt: skip
 AUTHORS = {"domain", "errors", "infer"}

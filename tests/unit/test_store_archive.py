@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import resource
 import stat
@@ -12,13 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 
 from dicom_node.domain.identity import Digest
 from dicom_node.errors import IntegrityError, OutOfStorage
 from dicom_node.store.archive import HEAD_BYTES, Archive
 
 CONTENT = b"a slice"
-NAME = Digest(hashlib.sha256(CONTENT).hexdigest())
+NAME = Digest(blake3(CONTENT).hexdigest())
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def is_folder(fd: int) -> bool:
 
 
 def test_a_file_is_named_by_its_bytes(archive: Archive, tmp_path: Path) -> None:
-    """`objects/ab/<sha256>`; nothing else about it is in the name, and nobody else may read it."""
+    """`objects/ab/<digest>`; nothing else about it is in the name, and nobody else may read it."""
     assert NAME == archive.put(CONTENT)
     assert tmp_path / "objects" / NAME[:2] / NAME == archive.path(NAME)
     assert CONTENT == archive.path(NAME).read_bytes()
