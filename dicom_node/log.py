@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from typing import Any, TextIO
 
 import structlog
 
+_SAME_AGAIN_S = 60.0
 _LIBRARIES = ("pynetdicom", "pydicom", "highdicom", "monai", "sqlalchemy", "alembic")
 
 
@@ -33,7 +35,7 @@ def start(level: str = "INFO", stream: TextIO | None = None) -> None:
     )
     for name in _LIBRARIES:
         library = logging.getLogger(name)
-        library.handlers[:] = [_ReducedHandler(logging.WARNING)]
+        library.handlers[:] = [_ReducedHandler()]
         library.propagate = False
     warnings.showwarning = _show_warning
 
@@ -43,7 +45,7 @@ def withhold() -> None:
 
     Their texts may quote a patient. For processes of the node; a command at a terminal shows its traceback.
     """
-    logging.getLogger().handlers[:] = [_ReducedHandler(logging.WARNING)]
+    logging.getLogger().handlers[:] = [_ReducedHandler()]
     logging.raiseExceptions = False  # else a record that cannot be formatted is printed with its arguments
     sys.excepthook = lambda kind, error, trace: crashed(error)
     threading.excepthook = lambda args: crashed(args.exc_value, thread=args.thread and args.thread.name)
@@ -78,10 +80,24 @@ def detail(name: str, **facts: Any) -> None:
 
 
 class _ReducedHandler(logging.Handler):
-    """Lets through that a library spoke and where, not what it said: it may have quoted a patient."""
+    """Lets through that a library spoke and where, not what it said: it may have quoted a patient.
+
+    A library that says the same of every image is heard once a minute. Mutable: `_heard`, when and how
+    often since, under the handler's own lock, which `emit` holds.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._heard: dict[tuple[str, str], tuple[float, int]] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        problem("library.warning", library=record.name, where=f"{record.module}:{record.lineno}")
+        key, now = (record.name, f"{record.module}:{record.lineno}"), time.monotonic()
+        at, more = self._heard.get(key, (now - _SAME_AGAIN_S, 0))
+        if now - at < _SAME_AGAIN_S:
+            self._heard[key] = (at, more + 1)
+            return
+        self._heard[key] = (now, 0)
+        problem("library.warning", library=key[0], where=key[1], more=more)
 
 
 def _show_warning(
