@@ -17,7 +17,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -25,7 +25,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from dicom_node import log
-from dicom_node.audit.events import Event
+from dicom_node.audit.events import Event, Refused, Stopped
+from dicom_node.audit.flood import Flood
 from dicom_node.audit.messages import message
 from dicom_node.errors import AuditError
 
@@ -91,18 +92,25 @@ class Trail:
     def __init__(self, folder: Path, ae_title: str, clock: Callable[[], datetime] = utc_now) -> None:
         self.folder, self._ae_title, self._clock = folder, ae_title, clock
         self._turn, self._count = threading.Lock(), threading.Lock()
+        self._flood = Flood()
         self.failures = 0
 
     def record(self, event: Event) -> None:
         """Append one event; it is on the disk on return, or `audit.failed` is in the log."""
         try:
-            now = self._clock()
-            self._append(message(event, self._ae_title, now), now)
+            for one in self._due(event):
+                now = self._clock()
+                self._append(message(one, self._ae_title, now), now)
         except Exception as error:  # noqa: BLE001 - an edge: what is recorded goes on without its record
             with self._count:
                 self.failures += 1
             facts = {"kind": type(event).__name__, "error": type(error).__name__, "failures": self.failures}
             log.problem("audit.failed", **facts)
+
+    def _due(self, event: Event) -> Sequence[Event]:
+        if isinstance(event, Refused):
+            return self._flood.let_through(event, time.monotonic())
+        return [*self._flood.rest(), event] if isinstance(event, Stopped) else [event]
 
     def _append(self, text: str, now: datetime) -> None:
         with self._alone() as handle:

@@ -20,6 +20,8 @@ from structlog.testing import capture_logs
 
 from dicom_node.audit import Begun, Refused, Started, Stopped, Trail, Transferred
 from dicom_node.audit.chain import Anchor, verify
+from dicom_node.audit.flood import Flood
+from dicom_node.audit.report import rows
 from dicom_node.errors import AuditError
 
 NOVEMBER = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -446,3 +448,27 @@ def test_the_command_verifies(folder: Path) -> None:
     assert Anchor.of(head) == before
     assert (1, "BROKEN  audit-2026-11.jsonl, line 4: was changed") == (broken.returncode, broken.stdout[:48])
     assert (1, True) == (forged.returncode, "head or the anchor names" in forged.stdout)
+
+
+def test_a_flood_of_refusals_is_summed_up() -> None:
+    """Sixty records a minute; then they are counted, and the next minute says how many there were."""
+    flood = Flood()
+
+    first = [flood.let_through(Refused("192.0.2.9", f"S{n}", "", "peer"), 0.1 * n) for n in range(100)]
+    later = flood.let_through(Refused("192.0.2.9", "LATER", "", "peer"), 70.0)
+
+    assert [1] * 60 + [0] * 40 == [len(some) for some in first]
+    assert ["S99", "LATER"] == [event.calling for event in later]
+    assert "peer; the last of 40 refusals without a record" == later[0].reason
+
+
+def test_the_last_refusals_are_summed_up_at_the_end(folder: Path) -> None:
+    """What was counted stands in the trail when the part that counted it ends."""
+    trail = Trail(folder, "DICOMNODE", Clock())
+    for _ in range(75):
+        trail.record(Refused("192.0.2.9", "STRANGER", "DICOMNODE", "peer"))
+    trail.record(Stopped("receive"))
+
+    found = rows(folder)
+    assert 62 == len(found)
+    assert "peer; the last of 15 refusals without a record (called DICOMNODE)" == found[60]["detail"]
