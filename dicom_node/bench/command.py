@@ -58,14 +58,14 @@ def receive(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=99)] = 3,
     cell_s: Annotated[
-        float, typer.Option(help="No further round of a line that took longer.", min=0.0)
+        float, typer.Option(help="No further round that would take a line past this.", min=0.0)
     ] = 45.0,
     peers: Annotated[
         str,
         typer.Option(
             help="With commas, of: storescp, storescp-defaults, orthanc, orthanc-unsynced, pynetdicom."
         ),
-    ] = "storescp,storescp-defaults,orthanc,pynetdicom",
+    ] = "storescp,orthanc,pynetdicom",
     large_gb: Annotated[float, typer.Option(min=0.01, max=60.0, help="Size of the large instance.")] = 1.0,
     tiny: Annotated[bool, typer.Option("--tiny", help="A few instances, to see that it runs.")] = False,
     markdown: Annotated[

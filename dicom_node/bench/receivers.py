@@ -213,7 +213,7 @@ PEERS: dict[str, tuple[Receiver, ...]] = {
     "orthanc-unsynced": (Orthanc("Orthanc, unsynced", {"SyncStorageArea": False}),),
     "pynetdicom": (Pynetdicom(),),
 }
-"""What `--peers` names. Of two ways to run one program both run once, and the faster goes on."""
+"""What `--peers` names. Of two ways to run one program both run, and the faster is shown."""
 
 
 @cache

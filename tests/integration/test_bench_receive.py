@@ -111,5 +111,5 @@ def test_peers_are_measured_by_tls_and_the_absent_is_named(tmp_path: Path) -> No
 
     names = [run.receiver.removesuffix(" +B") for run in measured.runs]
     assert {"node", "storescp"} <= set(names)
-    assert 2 == names.count("storescp")  # the slower of its two ways ran once, and is not shown
+    assert 2 == names.count("storescp")  # of the faster of its two ways
     assert "pynetdicom's storescp has no TLS" in measured.absent
