@@ -47,6 +47,12 @@ class Encoding:
             return self.delimiter(0xE000, len(content)) + content
         return self.delimiter(0xE000, UNDEFINED) + content + self.delimiter(0xE00D)
 
+    def tower(self, depth: int, tag: int = 0x00081115, vr: str = "SQ") -> bytes:
+        """As `chain` of undefined lengths, for any depth."""
+        opening = self.head(tag, vr, UNDEFINED) + self.delimiter(0xE000, UNDEFINED)
+        closing = self.delimiter(0xE00D) + self.delimiter(0xE0DD)
+        return opening * depth + self.element(Element(0x00080018, "UI", b"1.2\0")) + closing * depth
+
     def head(self, tag: int, vr: str, length: int) -> bytes:
         order = ">" if self.big else "<"
         if self.implicit:

@@ -1,19 +1,22 @@
 """A receiver with its store: in this process, or in one of its own that may be killed.
 
-`python -m support.receiving FOLDER PORT` is the latter; it prints `ready`.
+`python -m support.receiving FOLDER PORT [KEYS]` is the latter; it prints `ready`. KEYS are configuration
+tables as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dicom_node import log
 from dicom_node.audit import Trail
@@ -31,13 +34,17 @@ LISTENER = {"name": "viewer", "ae_title": "VIEWER", "host": "127.0.0.1", "may_se
 
 
 def configured(folder: Path, port: int, **receive: object) -> Config:
-    return Config.model_validate(
-        {
-            "node": {"data_dir": str(folder)},
-            "receive": {"port": port, "reserve_mb": 0, **receive},
-            "peer": [SCANNER, ELSEWHERE, LISTENER],
-        }
-    )
+    return Config.model_validate(tables(folder, port, {"receive": receive}))
+
+
+def tables(folder: Path, port: int, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a receiver, with the tables of `more` put over it."""
+    return {
+        "node": {"data_dir": str(folder)},
+        "peer": [SCANNER, ELSEWHERE, LISTENER],
+        **more,
+        "receive": {"port": port, "reserve_mb": 0, **more.get("receive", {})},
+    }
 
 
 @dataclass
@@ -77,13 +84,18 @@ def receiving(folder: Path, **receive: object) -> Iterator[Receiving]:
 
 
 @contextmanager
-def receiver_process(folder: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """A receiver that accepts associations, in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "support.receiving", str(folder), str(port)],
-        cwd=Path(__file__).resolve().parent.parent, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def receiver_process(
+    folder: Path, port: int, *, prefix: Sequence[str] = (), **more: Mapping[str, Any] | Sequence[Any]
+) -> Iterator[subprocess.Popen[str]]:
+    """A receiver that accepts associations, in a process of its own, whose log is `FOLDER.log`.
+
+    `prefix` is a command it is started by; `more` are tables of its configuration.
+    """
+    with folder.with_suffix(".log").open("ab") as lines:
+        process = subprocess.Popen(
+            [*prefix, sys.executable, "-m", "support.receiving", str(folder), str(port), json.dumps(more)],
+            cwd=Path(__file__).resolve().parent.parent, text=True, stdout=subprocess.PIPE, stderr=lines,
+        )  # fmt: skip
     assert process.stdout is not None
     try:
         assert "ready\n" == process.stdout.readline()
@@ -111,7 +123,8 @@ def main() -> None:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     folder = Path(sys.argv[1])
-    config = configured(folder, int(sys.argv[2]))
+    more = json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}
+    config = Config.model_validate(tables(folder, int(sys.argv[2]), more))
     engine = engine_for(config)
     migrate(engine)
     archive = Archive(folder)
