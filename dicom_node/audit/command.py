@@ -41,6 +41,19 @@ def sentences(verdict: Verdict) -> list[str]:
     return [*verdict.notes, f"whole: {held}", f"head: {verdict.head.seq}:{verdict.head.hash}"]
 
 
+def checked(config: Config) -> str:
+    """For `check`: whether records can be written, and the chain holds. Raises AuditError."""
+    folder = config.audit_folder
+    if not folder.is_dir():
+        return f"no record yet; they will be in {folder}"
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise AuditError(f"{folder} cannot be written: no event would be recorded")
+    found = verify(folder)
+    if found.broken:
+        raise AuditError(f"the chain is broken at {found.broken}; `dicom-node audit --verify`")
+    return f"{found.records} records, whole"
+
+
 def _account() -> str:
     """Who asks, as the system knows: the one who logged in, where `sudo` says so."""
     known = os.environ.get("SUDO_USER", "")

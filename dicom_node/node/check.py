@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
+from dicom_node.audit.command import checked as audited
 from dicom_node.config import Config, Peer
 from dicom_node.deliver.scu import accepted_classes, echo
 from dicom_node.errors import DicomNodeError
@@ -45,6 +46,7 @@ def check_all(config: Config) -> list[Finding]:
         ("disk", lambda: _disk(config)),
         ("database", lambda: _database(config)),
         ("archive", lambda: _archive(config)),
+        ("audit", lambda: audited(config)),
         *([("tls", lambda: certificates(config, utc_now()))] if wanted(config) else []),
         ("let in", lambda: who_gets_in(config)),
         ("stow", lambda: str(Callers.of(config))),

@@ -20,8 +20,10 @@ from structlog.testing import capture_logs
 
 from dicom_node.audit import Begun, Refused, Started, Stopped, Trail, Transferred
 from dicom_node.audit.chain import Anchor, verify
+from dicom_node.audit.command import checked
 from dicom_node.audit.flood import Flood
 from dicom_node.audit.report import rows
+from dicom_node.config import Audit, Config
 from dicom_node.errors import AuditError
 
 NOVEMBER = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -472,3 +474,18 @@ def test_the_last_refusals_are_summed_up_at_the_end(folder: Path) -> None:
     found = rows(folder)
     assert 62 == len(found)
     assert "peer; the last of 15 refusals without a record (called DICOMNODE)" == found[60]["detail"]
+
+
+def test_check_looks_at_the_trail(folder: Path) -> None:
+    """No record yet is fine; a broken chain is not."""
+    config = Config(audit=Audit(folder=folder))
+
+    before = checked(config)
+    recorded(folder)
+    whole = checked(config)
+    file_of(folder).write_bytes(file_of(folder).read_bytes().replace(b"P3", b"P8"))
+
+    assert before.startswith("no record yet")
+    assert "5 records, whole" == whole
+    with pytest.raises(AuditError, match=r"broken at audit-2026-11.*line 4: was changed"):
+        checked(config)
