@@ -23,7 +23,7 @@ from dicom_node.bench.receivers import Held, Node, Receiver, Setting
 from dicom_node.bench.sender import send
 from dicom_node.bench.statistics import Run, figures
 from dicom_node.demo.loopback import free_ports
-from dicom_node.errors import DicomNodeError
+from dicom_node.errors import DicomNodeError, NodeStopping
 
 Say = Callable[[str], None]
 
@@ -129,8 +129,19 @@ def _run(
                 peak_mb = watch.end()
         check(receiver.name, receiver.held(setting), files)
         return Run(number, receiver.name, seconds, peak_mb)
+    except NodeStopping:
+        raise
+    except DicomNodeError as error:
+        said = _last_words(folder / "log.txt")
+        raise DicomNodeError(f"{cell.sentence}, {receiver.name}: {error}{said}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_words(log_file: Path) -> str:
+    if not log_file.exists() or not (text := log_file.read_text(encoding="utf-8", errors="replace").strip()):
+        return ""
+    return f"; its log ends: {text[-400:]}"
 
 
 def check(name: str, held: Held, files: Material) -> None:

@@ -81,19 +81,18 @@ def running(
         if process.stdin is not None and stdin:
             process.stdin.write(stdin)
             process.stdin.flush()
-        _wait_until_it_listens(process, port, log_file)
+        _wait_until_it_listens(process, port)
         yield process.pid
     finally:
         _end(process)
 
 
-def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, log_file: Path) -> None:
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int) -> None:
     ends = time.monotonic() + _LISTENS_WITHIN_S
     while not listens(port):
         if process.poll() is not None or time.monotonic() > ends:
             what = "does not listen" if process.returncode is None else f"ended with {process.returncode}"
-            last = log_file.read_text(encoding="utf-8", errors="replace").strip()[-300:]
-            raise DicomNodeError(f"{Path(str(process.args[0])).name} {what} on port {port}: {last}")  # type: ignore[index]
+            raise DicomNodeError(f"{Path(str(process.args[0])).name} {what} on port {port}")  # type: ignore[index]
         time.sleep(_LOOK_S)
 
 
