@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from dicom_node.dicom import elements
-from dicom_node.domain.identity import UID
+from dicom_node.domain.identity import UID, known_uid
 from dicom_node.errors import InvalidValue, UnreadableObject
 
 _SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 _PATIENT_ID = 0x00100020
-_UIDS = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES)
-_WANTED = (*_UIDS, _PATIENT_ID)
+_WANTED = (_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _PATIENT_ID)
 _NAMES = {
     _SOP_CLASS: "SOP Class UID (0008,0016)",
     _SOP_INSTANCE: "SOP Instance UID (0008,0018)",
@@ -69,8 +68,10 @@ def identify(head: bytes | Path, transfer_syntax_uid: str) -> Identity:
 
 
 def _identity(text: Callable[[int], str]) -> Identity:
-    sop_class, sop_instance, study, series = (_uid(text(tag), tag) for tag in _UIDS)
-    return Identity(sop_class, sop_instance, study, series, text(_PATIENT_ID)[:64])
+    sop_class, study, series = (_uid(text(tag), tag, known_uid) for tag in (_SOP_CLASS, _STUDY, _SERIES))
+    return Identity(
+        sop_class, _uid(text(_SOP_INSTANCE), _SOP_INSTANCE, UID), study, series, text(_PATIENT_ID)[:64]
+    )
 
 
 def _plainly(head: bytes, transfer_syntax_uid: str) -> dict[int, bytes] | None:
@@ -113,10 +114,10 @@ def _past_series(tag: int, vr: str | None, length: int) -> bool:
     return tag > _SERIES
 
 
-def _uid(value: str, tag: int) -> UID:
+def _uid(value: str, tag: int, valid: Callable[[str], UID]) -> UID:
     if not value:
         raise UnreadableObject(f"{_NAMES[tag]} is missing")
     try:
-        return UID(value)
+        return valid(value)
     except InvalidValue as error:
         raise UnreadableObject(f"{_NAMES[tag]} is {error}") from error

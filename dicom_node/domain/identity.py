@@ -7,6 +7,7 @@ nothing else may hold one. None of them is ever used as a path except a `Digest`
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from dicom_node.errors import InvalidValue
 
@@ -29,6 +30,12 @@ class UID(str):
         if len(text) > 64 or not _UID.fullmatch(text):
             raise InvalidValue(f"not a UID (PS3.5 9.1): {text[:80]!r}")
         return super().__new__(cls, text)
+
+
+@lru_cache(maxsize=1024)
+def known_uid(value: str) -> UID:
+    """As `UID(value)`, for what comes again and again: classes, transfer syntaxes, studies, series."""
+    return UID(value)
 
 
 class AETitle(str):

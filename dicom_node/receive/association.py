@@ -42,6 +42,7 @@ PACE_S, PACE_BYTES = 30.0, 65536
 """A data set brings so many bytes in so many seconds: 2 kB/s, or its sender is taken for one that drips."""
 LINGER_S = 0.5
 
+_PDU_HEADER, _ITEM_HEADER = struct.Struct(">BxI"), struct.Struct(">IBB")
 _P_DATA, _RELEASE_RQ, _ABORT = 0x04, 0x05, 0x07
 _KNOWN_PDUS = range(0x01, 0x08)
 _COMMAND, _LAST = 1, 2  # Message Control Header, PS3.8 E.2
@@ -126,9 +127,9 @@ class Association:
         now = time.monotonic()
         if now - self.started > LASTS_AT_MOST_S and self._incoming is None:
             raise TooSlow
-        kind, length = struct.unpack(">BxI", self._wire.exactly(6, now + self._terms.timeout_s))
+        kind, length = _PDU_HEADER.unpack(self._wire.exactly(6, now + self._terms.timeout_s))
         if kind == _P_DATA:
-            if length > LONGEST_PDU_BYTES:
+            if not 6 <= length <= LONGEST_PDU_BYTES:
                 raise InvalidPdu
             self._p_data(length, time.monotonic() + self._terms.timeout_s)
             return True
@@ -143,12 +144,10 @@ class Association:
 
     def _p_data(self, rest: int, until: float) -> None:
         """The presentation data values of one P-DATA-TF, PS3.8 9.3.5.1."""
-        if not rest:
-            raise InvalidPdu
         while rest:
             if rest < 6:
                 raise InvalidPdu
-            length, context_id, header = struct.unpack(">IBB", self._wire.exactly(6, until))
+            length, context_id, header = _ITEM_HEADER.unpack(self._wire.exactly(6, until))
             if not 2 <= length <= rest - 4:
                 raise InvalidPdu
             rest -= 4 + length

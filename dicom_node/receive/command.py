@@ -80,6 +80,7 @@ def _element(element: int, value: bytes) -> bytes:
 
 
 def _uid_value(text: str) -> bytes:
+    """As it was sent, padded; nothing for what is no UID."""
     return text.encode("ascii") + b"\0" * (len(text) % 2) if _is_uid(text) else b""
 
 

@@ -30,7 +30,7 @@ from typing import ClassVar
 from dicom_node import log
 from dicom_node.config import Config, Receive
 from dicom_node.dicom.header import Identity, identify
-from dicom_node.domain.identity import UID
+from dicom_node.domain.identity import UID, known_uid
 from dicom_node.errors import (
     DataSetMismatch,
     DicomNodeError,
@@ -169,7 +169,7 @@ class Incoming:
             self._quota.begin()
         self._intake.check_room()
         self._spool = self._intake.archive.spool()
-        head = file_head(UID(request.sop_class_uid), instance, UID(request.transfer_syntax_uid))
+        head = file_head(known_uid(request.sop_class_uid), instance, known_uid(request.transfer_syntax_uid))
         self._spool.write(head)
         self._look_at = _LOOK_EVERY_BYTES
 
@@ -188,14 +188,14 @@ class Incoming:
         request = self._request
         identity = self.identity = _identity(spool, request.transfer_syntax_uid)
         if (identity.sop_class_uid, identity.sop_instance_uid) != (
-            UID(request.sop_class_uid), UID(request.sop_instance_uid),
+            request.sop_class_uid, request.sop_instance_uid,
         ):  # fmt: skip
             raise DataSetMismatch
         if self._is_own_result(identity, spool.head):
             return Recorded.SAME
         digest = spool.commit()  # file synced, renamed, folder synced: before the row
         arrival = Arrival(
-            identity.sop_instance_uid, identity.sop_class_uid, UID(request.transfer_syntax_uid),
+            identity.sop_instance_uid, identity.sop_class_uid, known_uid(request.transfer_syntax_uid),
             identity.study_uid, identity.series_uid, request.peer,
         )  # fmt: skip
         recorded = self._intake.catalog.record(arrival, digest, spool.size_bytes)  # before the answer

@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 class Arrivals:
-    """Inserts rows of `instances`. Cheap to make; safe to share between threads."""
+    """Inserts rows of `instances`. Safe to share between threads."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -47,12 +47,11 @@ class Arrivals:
                     cursor.execute(self._begin)
                 new = [self._insert(cursor, row) for row in rows]
                 connection.commit()
-                return new
             except BaseException as error:
                 connection.invalidate(error)  # whatever state it is in: closed, and nothing committed
                 raise
-            finally:
-                connection.close()  # back to the pool
+            connection.close()  # back to the pool
+            return new
 
     def _insert(self, cursor: Any, row: Mapping[str, Any]) -> bool:
         values = dict(row)
