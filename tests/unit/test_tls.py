@@ -65,12 +65,14 @@ def test_a_key_others_may_read_is_refused(made: Hospital, mode: int) -> None:
         ({"trusted": "{folder}/empty"}, "tls.trusted: {folder}/empty holds no certificates"),
         ({"revoked": "{folder}/empty"}, "tls.revoked: {folder}/empty holds no revocation lists"),
         ({"revoked": "{peer.certificate}"}, "tls.revoked: {peer.certificate} may hold nothing but"),
+        ({"revoked": "{folder}/mixed"}, "tls.revoked: {folder}/mixed may hold nothing but revocation lists"),
         ({"revoked": "{folder}/none.pem"}, "tls.revoked: cannot read {folder}/none.pem"),
     ],
 )  # fmt: skip
 def test_unusable_files_are_named(made: Hospital, tmp_path: Path, keys: dict[str, Any], said: str) -> None:
     """Key, file and reason, in one sentence; a passphrase is never asked for at the terminal."""
-    for name, text in (("empty", ""), ("locked", LOCKED)):
+    mixed = made.revocations.read_text() + made.stranger.certificate.read_text()
+    for name, text in (("empty", ""), ("locked", LOCKED), ("mixed", mixed)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
     facts: dict[str, Any] = {"folder": tmp_path, "peer": made.peer}
