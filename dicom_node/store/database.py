@@ -14,9 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.util import CommandError
 from sqlalchemy import (
     URL,
     Connection,
@@ -203,6 +200,10 @@ def migrate(engine: Engine) -> None:
 
     Raises ConfigurationError when the database was written by a newer version.
     """
+    from alembic import command  # here: 10 MB that the receiver does not need
+    from alembic.config import Config as AlembicConfig
+    from alembic.util import CommandError
+
     with writing(engine) as connection:  # on SQLite the write lock is the mutual exclusion
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
