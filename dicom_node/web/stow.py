@@ -108,7 +108,8 @@ class Stow:
         except Refusal as refusal:
             log.problem("web.refused", status=refusal.status, address=address)
             if refusal.status in (401, 403):
-                self._entrance.trail.record(audit.Refused(address, "", "STOW-RS", str(refusal)))
+                event = audit.Refused(address, "", "STOW-RS", str(refusal))
+                await asyncio.get_running_loop().run_in_executor(None, self._entrance.trail.record, event)
             answer = JSONResponse({"error": str(refusal)}, refusal.status, headers=refusal.headers)
             answer.headers["Connection"] = "close"
         except ClientGone:
