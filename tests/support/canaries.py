@@ -51,6 +51,14 @@ class Canaries:
         number = self._give(f"77{n:05d}33" if vr in ("UI", "DS", "IS") else f"040506.7{n:05d}")
         return {"UI": f"2.25.{number}", "DT": f"19010203{number}"}.get(vr, number)
 
+    def spoilt(self, content: bytes) -> bytes:
+        """An encoded data set with words where numbers, dates, times and UIDs had their canaries."""
+        for number in [canary for canary in self._given if not canary.startswith("Z")]:
+            if number.encode() in content:
+                word = self._give(f"ZQ{len(self._given):05d}Q").ljust(len(number))
+                content = content.replace(number.encode(), word.encode())
+        return content
+
     def hits(self, text: bytes) -> set[str]:
         """Those that `text` holds."""
         return {canary for canary in self._given if canary.encode() in text}
