@@ -83,7 +83,7 @@ def text(data_set: Dataset, tag: int) -> str:
     """The element's value as ASCII text, stripped; "" where it is absent."""
     if tag not in data_set:
         return ""
-    value = data_set.get_item(tag).value
+    value = data_set.get_item(tag, keep_deferred=True).value  # else an empty one of unknown VR raises
     if isinstance(value, bytes):
         return value.decode("ascii", "replace").strip("\0 ")
     return str(value or "").strip()

@@ -26,7 +26,8 @@ _DELIMITERS = set(b"\\^=\n\r\t\f")
 
 def raw(data_set: Dataset, tag: int) -> tuple[str | None, bytes, bool] | None:
     """(VR as written or None, value, little endian), or None where absent, empty or a sequence."""
-    item: Any = data_set.get_item(tag) if tag in data_set else None  # Any: RawDataElement or DataElement
+    # keep_deferred: an empty value of unknown VR would be converted, which raises
+    item: Any = data_set.get_item(tag, keep_deferred=True) if tag in data_set else None  # Any: raw, or not
     if not isinstance(item, RawDataElement) or not isinstance(item.value, bytes) or not item.value:
         return None
     return item.VR, item.value, item.is_little_endian
