@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import text
 
@@ -17,6 +18,7 @@ from dicom_node.infer.bundle import bundle_digests
 from dicom_node.infer.registry import pipelines
 from dicom_node.node.build import build
 from dicom_node.node.certificates import certificates, wanted, who_gets_in
+from dicom_node.node.fetch import can_be_asked, is_asked
 from dicom_node.receive.callers import Callers
 from dicom_node.store.archive import Archive
 from dicom_node.store.database import engine_for, migrate, utc_now
@@ -53,6 +55,10 @@ def check_all(config: Config) -> list[Finding]:
         ("routes", lambda: _routes(config)),
         *((f"models of {name}", _models_of(config, name)) for name in _routed(config)),
         *((f"peer {peer.name}", _peer_of(config, peer)) for peer in config.peer),
+        *(
+            (f"fetch from {peer.name}", partial(can_be_asked, config, peer))
+            for peer in config.peer if is_asked(config, peer)
+        ),
     ]
     return [_tried(what, look) for what, look in checks]
 

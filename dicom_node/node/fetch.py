@@ -6,19 +6,21 @@ Used by `dicom-node fetch`, and by the `fetcher` beside the ticker. C-GET stores
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from dicom_node import audit
 from dicom_node.config import Config, Peer, Receive
+from dicom_node.dicom.elements import IMPLICIT_LE
 from dicom_node.domain.identity import UID
 from dicom_node.domain.series import StoredInstance
-from dicom_node.errors import ConfigurationError
+from dicom_node.errors import ConfigurationError, RetrieveError
 from dicom_node.node.build import Node, build
 from dicom_node.receive import retrieve
 from dicom_node.receive.intake import Intake
 from dicom_node.receive.policy import MR_IMAGES, REPORTS, storage_classes
-from dicom_node.receive.query import PeerInstance, PeerSeries, PeerStudy, find
+from dicom_node.receive.query import STUDY_ROOT_FIND, PeerInstance, PeerSeries, PeerStudy, find
+from dicom_node.scu.association import associated
 from dicom_node.store.database import migrate
 
 
@@ -178,6 +180,35 @@ def _record(node: Node, peer: Peer, study_uid: UID, done: retrieve.Retrieved) ->
         )  # fmt: skip
     for status, count in done.refused.items():
         node.trail.record(audit.Declined(peer.name, peer.host, status, count))
+
+
+_SERVICES: Mapping[str, dict[str, str]] = {
+    "no": {}, "get": {"C-GET": retrieve.STUDY_ROOT_GET}, "move": {"C-MOVE": retrieve.STUDY_ROOT_MOVE},
+}  # fmt: skip
+
+
+def is_asked(config: Config, peer: Peer) -> bool:
+    """Whether a route, or a person by `retrieve`, may ask the peer what it has."""
+    routed = any(route.fetch != "no" and peer.name in route.from_ for route in config.route)
+    return routed or peer.retrieve != "no"
+
+
+def can_be_asked(config: Config, peer: Peer) -> str:
+    """A line of `dicom-node check`, by negotiation only.
+
+    Raises PeerUnreachable, PeerRefused, RetrieveError or ConfigurationError with what to change.
+    """
+    needed = {"C-FIND": STUDY_ROOT_FIND} | _SERVICES[peer.retrieve]
+    wanted = [(uid, IMPLICIT_LE) for uid in needed.values()]
+    timeout_s = config.deliver.timeout_s
+    with associated(peer, config.node.ae_title, wanted, timeout_s, tls=config.tls) as association:
+        offered = {str(context.abstract_syntax) for context in association.accepted_contexts}
+    if absent := [name for name, uid in needed.items() if uid not in offered]:
+        raise RetrieveError(f"does not do {' and '.join(absent)} (Study Root) for this node: allow it there")
+    for route in config.route:
+        if route.fetch == "missing" and peer.name in route.from_ and peer.retrieve == "no":
+            raise ConfigurationError('a route says fetch = "missing", but this peer\'s `retrieve` is "no"')
+    return f"does {' and '.join(needed)}"
 
 
 @dataclass(frozen=True, slots=True)

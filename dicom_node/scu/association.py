@@ -27,6 +27,8 @@ from dicom_node.scu.handshake import Handshake, why
 _config.STORE_SEND_CHUNKED_DATASET = True  # a file goes out as its bytes, never decoded and encoded anew
 _config.LOG_HANDLER_LEVEL = "none"  # the standard handlers write identifiers and a page per PDU
 
+LONGEST_PDU_BYTES = 2 << 20
+"""Above any PDU that this node asks for; pynetdicom would collect 4 GiB where a header announces them."""
 MAX_CONTEXTS = 128
 """Presentation context ids are the odd numbers of a byte, PS3.8 9.3.2.2."""
 
@@ -110,6 +112,9 @@ class _Socket(AssociationSocket):  # type: ignore[misc]  # pynetdicom ships no t
         return True
 
     def recv(self, nr_bytes: int) -> bytearray:
+        if nr_bytes > LONGEST_PDU_BYTES:
+            self.failure = OSError("announced a PDU of no reasonable length")
+            raise self.failure
         ahead, self._ahead = self._ahead, b""
         try:
             return bytearray(ahead + super().recv(nr_bytes - len(ahead)))

@@ -25,7 +25,7 @@ BUILTIN_ERRORS = {
 UNDERSTOOD_BY_A_LIBRARY = {
     "dicom_node/config.py": {"ValueError"},  # pydantic turns it into a problem with the key's name
     "dicom_node/cli.py": {"SystemExit"},
-    "dicom_node/receive/transport.py": {"OSError"},  # pynetdicom ends the association on it
+    "dicom_node/scu/association.py": {"OSError"},  # pynetdicom ends the association on it
     "dicom_node/web/protocol.py": {"ConnectionAbortedError"},  # asyncio accepts the next one on it
 }
 """Builtin errors raised because the library that catches them asks for exactly these."""

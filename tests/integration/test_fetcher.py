@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
+from structlog.testing import capture_logs
 
+from dicom_node.audit.report import rows
 from dicom_node.domain.identity import UID
+from dicom_node.errors import ConfigurationError, RetrieveError
 from dicom_node.node.build import Node, build
+from dicom_node.node.fetch import can_be_asked, is_asked
 from dicom_node.node.ticker import Ticker
+from dicom_node.receive.query import STUDY_ROOT_FIND
 from dicom_node.store.catalog import Arrival, Recorded
 from dicom_node.store.database import migrate
 from support import mr
@@ -88,10 +93,12 @@ def test_what_was_not_sent_is_retrieved_and_the_study_is_one_revision(tmp_path: 
             wait_for_revision(node)
             made, jobs = revisions(node), node.queue.jobs()
             told = [row.detail for row in node.history.of(STUDY_UID) if row.event == "study.asked"]
+            trail = [row["what"] for row in rows(node.config.audit_folder)]
 
     assert [(1, 12, "PACS 'pacs' has 12 images of it, all are here")] == made
     assert [1] == [job.revision for job in jobs]
     assert "PACS 'pacs' has 12 images of it, 3 objects are missing here" == told[0]
+    assert ["Query", "Begin Transferring DICOM Instances", "DICOM Instances Transferred", "Query"] == trail
 
 
 def test_a_count_is_waited_for_and_nothing_is_retrieved(tmp_path: Path) -> None:
@@ -188,3 +195,40 @@ def test_nothing_is_retrieved_without_both_keys(tmp_path: Path, fetch: str, retr
 
         assert [(1, 9)] == [(number, count) for number, count, _ in revisions(node)]
         assert ([], fetch == "missing") == (given, "IMAGE" in pacs.asked)
+
+
+def test_the_log_names_no_patient_and_no_study(tmp_path: Path) -> None:
+    """Neither what a peer answers nor what it sends gets into the log, whatever goes wrong with it."""
+    with (
+        capture_logs() as logged,
+        ScriptedPacs(STUDY, get=lambda asked: [STUDY[11], STUDY[0], ABORT]) as pacs,
+        ticking(tmp_path / "node", pacs.port, "missing", stable_after_s=2.5) as node,
+    ):
+        arrive(node, STUDY[:11])
+        wait_for_revision(node)
+
+    written = str([line for line in logged if line["log_level"] != "debug"])
+    assert {"fetch.asked", "fetch.unasked", "fetch.retrieved"} <= {line["event"] for line in logged}
+    forbidden = ("CANARY", STUDY_UID, *(ds.SOPInstanceUID for ds in STUDY))
+    assert [] == [word for word in forbidden if word in written]
+
+
+def test_check_says_whether_a_peer_can_be_asked(tmp_path: Path) -> None:
+    """By negotiation alone, with what to change; also where the two keys contradict each other."""
+    route = {"pipeline": "answers", "fetch": "missing"}
+    with ScriptedPacs() as whole, ScriptedPacs(services=[STUDY_ROOT_FIND]) as half:
+        willing = asking(tmp_path, whole.port, route=route, pipelines=TOYS)
+        by_move = asking(tmp_path, whole.port, retrieve="move")
+        unwilling = asking(tmp_path, half.port, route=route, pipelines=TOYS)
+        contrary = asking(tmp_path, whole.port, retrieve="no", route=route, pipelines=TOYS)
+
+        assert "does C-FIND and C-GET" == can_be_asked(willing, willing.peer[0])
+        assert "does C-FIND and C-MOVE" == can_be_asked(by_move, by_move.peer[0])
+        with pytest.raises(RetrieveError, match=r"does not do C-GET .* allow it there"):
+            can_be_asked(unwilling, unwilling.peer[0])
+        with pytest.raises(ConfigurationError, match='fetch = "missing", but this peer'):
+            can_be_asked(contrary, contrary.peer[0])
+        assert [] == whole.asked
+
+    assert [True, True] == [is_asked(config, config.peer[0]) for config in (willing, contrary)]
+    assert not is_asked(asking(tmp_path, 1, retrieve="no"), contrary.peer[0])

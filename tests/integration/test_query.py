@@ -18,7 +18,7 @@ from support import mr
 from support.archive_pacs import QUERY_RETRIEVE, fill
 from support.orthanc import orthanc
 from support.ports import wait_until
-from support.scripted_pacs import ABORT, DROP, HANG, ScriptedPacs, Step, matches, put_anyhow
+from support.scripted_pacs import ABORT, DROP, FLOOD, HANG, ScriptedPacs, Step, matches, put_anyhow
 from support.scripted_scp import closed_port, silent
 
 STUDY = [*mr.mr_series(slices=5), *mr.mr_series(mr.T1, 3, SeriesNumber=4)]
@@ -172,6 +172,14 @@ def test_an_answer_of_no_reasonable_length_is_not_held() -> None:
     match.TextValue = "x" * (2 << 20)
     with in_images(lambda pacs: [match]) as pacs:
         assert "sends longer answers than this node holds" in refusal(pacs)
+
+
+def test_a_pdu_of_four_gigabytes_is_not_collected() -> None:
+    """The header is enough to end the connection: no more than the buffers of the line were sent."""
+    with in_images(lambda pacs: [image_match(), FLOOD]) as pacs:
+        assert "ended the association before it had answered" in refusal(pacs)
+
+        assert pacs.flooded_bytes < 64 << 20
 
 
 def test_a_peer_without_the_service_is_told_apart() -> None:

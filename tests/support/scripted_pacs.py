@@ -22,8 +22,8 @@ from dicom_node.receive.query import STUDY_ROOT_FIND
 from dicom_node.receive.retrieve import STUDY_ROOT_GET, STUDY_ROOT_MOVE
 from support.mr import MR_IMAGE
 
-HANG, ABORT, DROP = "hang", "abort", "drop"
-"""Never answer; A-ABORT; close the connection without a word."""
+HANG, ABORT, DROP, FLOOD = "hang", "abort", "drop", "flood"
+"""Never answer; A-ABORT; close the connection without a word; send a PDU of 4 GiB."""
 Step = int | str | Dataset
 """A final status, a way to misbehave, or a match or an instance with 0xFF00."""
 
@@ -76,6 +76,8 @@ class ScriptedPacs:
     asked: list[str] = field(default_factory=list)
     """The level of each query."""
     destinations: list[str] = field(default_factory=list)
+    flooded_bytes: int = 0
+    """How much of a PDU of 4 GiB could be sent."""
     port: int = 0
     _let_go: threading.Event = field(default_factory=threading.Event)
 
@@ -156,6 +158,15 @@ class ScriptedPacs:
         elif how == DROP:
             with contextlib.suppress(OSError):
                 association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+        elif how == FLOOD:
+            with contextlib.suppress(OSError):
+                self._flood(association.dul.socket.socket)
+
+    def _flood(self, connection: socket.socket) -> None:
+        """P-DATA-TF, PS3.8 9.3.5, until the other side has enough."""
+        connection.sendall(b"\x04\0" + b"\xff" * 4)
+        while self.flooded_bytes < 1 << 28:
+            self.flooded_bytes += connection.send(bytes(1 << 16))
 
     def _on_message(self, event: Any) -> None:
         if isinstance(event.message, C_STORE_RSP):
