@@ -179,7 +179,7 @@ def audit(
 ) -> None:
     """Show the audit trail: who sent, got, asked for or was refused what; or verify that it is whole."""
     from dicom_node import log
-    from dicom_node.audit import command
+    from dicom_node.audit import command, report
 
     log.start()
     loaded = _load(config)
@@ -191,7 +191,12 @@ def audit(
             for sentence in command.sentences(verdict):
                 typer.echo(sentence)
         raise typer.Exit(1 if verdict.broken else 0)
-    _show(command.shown(loaded, since, whole=as_json), as_json, title="audit trail")
+    rows = command.shown(loaded, since)
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            typer.echo(report.sentence(row))
 
 
 @app.command()

@@ -14,8 +14,8 @@ from dicom_node.config import Config
 from dicom_node.errors import AuditError
 
 
-def shown(config: Config, since: str | None, *, whole: bool) -> list[Row]:
-    """The records since then, `whole` with every column; that they were read is a record, too (A.5.3.2).
+def shown(config: Config, since: str | None) -> list[Row]:
+    """The records since then, oldest first; that they were read is a record, too (A.5.3.2).
 
     Raises AuditError, InvalidValue.
     """
@@ -23,7 +23,7 @@ def shown(config: Config, since: str | None, *, whole: bool) -> list[Row]:
     rows = report.rows(folder, after)
     if folder.is_dir() and folder.stat().st_uid == os.geteuid():  # else the node could not write its own file
         Trail(folder, config.node.ae_title).record(Used(_account(), folder.as_uri()))
-    return rows if whole else [{name: row[name] for name in report.SHOWN} for row in rows]
+    return rows
 
 
 def verdict(config: Config, anchor: str | None) -> Verdict:

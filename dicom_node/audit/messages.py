@@ -150,7 +150,7 @@ def _transferred(event: Transferred, ae_title: str) -> list[_Part]:  # A.5.3.7
 
 
 def _declined(event: Declined, ae_title: str) -> list[_Part]:  # A.5.3.7, of which nothing was taken over
-    said = f"{event.count} instances refused with status 0x{event.status:04X}"
+    said = f"{event.count} instance{'s' * (event.count != 1)} refused with status 0x{event.status:04X}"
     return [
         _event(INSTANCES_TRANSFERRED, "R", ok=False, said=said),
         _them(event.peer, event.address, SOURCE, asks=True),

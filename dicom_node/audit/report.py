@@ -12,8 +12,6 @@ from dicom_node.audit.messages import DESTINATION, PATIENT_NUMBER, SOURCE, STUDY
 from dicom_node.errors import AuditError, InvalidValue
 
 Row = dict[str, object]
-SHOWN = ("time", "what", "ok", "from", "to", "address", "study", "instances", "detail")
-"""Columns of the table; `--json` has the patient, too."""
 
 
 def since(text: str | None) -> datetime | None:
@@ -36,6 +34,20 @@ def rows(folder: Path, after: datetime | None = None) -> list[Row]:
     return [row for row in read if after is None or _when(row) >= after]
 
 
+def sentence(row: Row) -> str:
+    """One row on one line, without the patient."""
+    at = str(row["time"]).partition(".")[0].replace("T", " ")
+    who = str(row["from"]) + (f" to {row['to']}" if row["to"] else "")
+    facts = (
+        f"({row['address']})" if row["address"] else "",
+        f"study {row['study']}" if row["study"] else "",
+        f"{row['instances']} instance{'s' * (row['instances'] != 1)}" if row["instances"] else "",
+        "" if row["ok"] or row["detail"] else "not taken over",
+        str(row["detail"]),
+    )
+    return "  ".join(part for part in (at, f"{row['what']:<35}", who, *facts) if part)
+
+
 def _when(row: Row) -> datetime:
     try:
         return datetime.fromisoformat(str(row["time"]))
@@ -56,6 +68,8 @@ def _row(line: Line) -> Row:
     if event is None:
         raise AuditError(f"{line.where}: names no event: verify the trail")
     people = root.findall("ActiveParticipant")
+    if not any(who.find("RoleIDCode") is not None for who in people):
+        people.reverse()  # an alert names first who reports it, then who was not let in
     return {
         "record": line.record.seq,
         "time": event.get("EventDateTime", ""),
