@@ -6,16 +6,15 @@ import socket
 import ssl
 import struct
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from dicom_node import audit, log
 from dicom_node.audit import Trail
 from dicom_node.config import Peer, Receive
-from dicom_node.domain.identity import UID
 from dicom_node.errors import DicomNodeError, UnreadableObject
+from dicom_node.receive.account import Account
 from dicom_node.receive.association import LINGER_S, Association, End, Terms
 from dicom_node.receive.intake import Incoming, Intake
 from dicom_node.receive.negotiation import (
@@ -57,24 +56,14 @@ class House:
 
 
 @dataclass(slots=True)
-class _Study:
-    """What came of one study. Mutable."""
-
-    patient_id: str
-    classes: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(slots=True)
 class _Visit:
     """Counts of one association. Mutable, one thread."""
 
     peer: str
-    address: str
+    account: Account
     stored: int = 0
     refused: int = 0
     stored_bytes: int = 0
-    studies: dict[UID, _Study] = field(default_factory=dict)
-    declined: Counter[int] = field(default_factory=Counter)
 
 
 def serve(house: House, tls: ssl.SSLContext | None, connection: socket.socket, address: str) -> None:
@@ -86,10 +75,9 @@ def serve(house: House, tls: ssl.SSLContext | None, connection: socket.socket, a
         until = time.monotonic() + min(FIRST_WORD_S, house.limits.network_timeout_s)
         certificate = None
         if tls is not None:
-            secured = _secured(house, connection, address, tls, until)
-            if secured is None:
+            secured = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            if not _agreed(house, wire, secured, address, until):
                 return
-            wire.over(secured)
             certificate = fingerprint(secured.getpeercert(binary_form=True) or b"")
         asked = _first_words(wire, until)
         if asked is not None:
@@ -102,22 +90,17 @@ def serve(house: House, tls: ssl.SSLContext | None, connection: socket.socket, a
             secured.close()
 
 
-def _secured(
-    house: House, connection: socket.socket, address: str, tls: ssl.SSLContext, until: float
-) -> ssl.SSLSocket | None:
-    """The TLS handshake, within its time; None where there is no agreement."""
-    secured = tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+def _agreed(house: House, wire: Wire, secured: ssl.SSLSocket, address: str, until: float) -> bool:
+    """The TLS handshake, within its time."""
     try:
-        secured.settimeout(max(until - time.monotonic(), 0.001))
-        secured.do_handshake()
+        wire.over(secured, until)
     except OSError as error:  # SSLError and TimeoutError among them
-        secured.close()
-        reason = getattr(error, "reason", None) or type(error).__name__
-        log.problem("receive.tls_refused", address=address, reason=str(reason).lower())
-        if isinstance(error, ssl.SSLError):  # a port scan that only connects is no event for the trail
-            house.trail.record(audit.Refused(address, "", "", f"TLS: {str(reason).lower()}"))
-        return None
-    return secured
+        reason = str(getattr(error, "reason", None) or type(error).__name__).lower()
+        log.problem("receive.tls_refused", address=address, reason=reason)
+        if isinstance(error, ssl.SSLError):  # a connection that says nothing is no event for the trail
+            house.trail.record(audit.Refused(address, "", "", f"TLS: {reason}"))
+        return False
+    return True
 
 
 def _first_words(wire: Wire, until: float) -> Proposal | None:
@@ -149,10 +132,10 @@ def _judge(house: House, guest: Guest, asked: Proposal, certificate: str | None)
         _turn_away(house, guest, asked, answer)
         return
     pdu, agreed = accepted(asked, house.contexts, house.limits.max_pdu_bytes)
-    visit = _Visit(answer.name, guest.address)
+    visit = _Visit(answer.name, Account(house.trail, answer.name, guest.address))
     association = Association(
         guest.wire, Terms(answer.name, agreed, house.limits.network_timeout_s), house.intake,
-        lambda incoming: _keep(house, visit, incoming),
+        lambda incoming: _keep(visit, incoming),
     )  # fmt: skip
     if not house.places.let_in(guest, association, answer.name, answer.max_associations):
         _turn_away(house, guest, asked, Rejection.FULL)
@@ -163,7 +146,11 @@ def _judge(house: House, guest: Guest, asked: Proposal, certificate: str | None)
         end = association.run()
     except Gone:
         end = End.ABORTED
-    _tell(house, visit, end, time.monotonic() - association.started)
+    log.event(
+        "receive.association", peer=visit.peer, stored=visit.stored, refused=visit.refused,
+        bytes=visit.stored_bytes, end=end.value, seconds=round(time.monotonic() - association.started, 3),
+    )  # fmt: skip
+    visit.account.close(whole=end is End.RELEASED)
 
 
 def _turn_away(house: House, guest: Guest, asked: Proposal, why: Rejection) -> None:
@@ -177,13 +164,13 @@ def _say_last(wire: Wire, pdu: bytes) -> None:
     wire.linger(LINGER_S)
 
 
-def _keep(house: House, visit: _Visit, incoming: Incoming) -> tuple[int, str]:
+def _keep(visit: _Visit, incoming: Incoming) -> tuple[int, str]:
     """The edge: every error becomes a status, and only a committed row becomes success."""
     try:
         recorded = incoming.keep()
     except DicomNodeError as error:
         visit.refused += 1
-        visit.declined[error.dimse_status] += 1
+        visit.account.declined(error.dimse_status)
         log.problem(
             "instance.refused", peer=visit.peer, status=f"0x{error.dimse_status:04X}",
             error=type(error).__name__, bytes=incoming.size_bytes,
@@ -191,38 +178,11 @@ def _keep(house: House, visit: _Visit, incoming: Incoming) -> tuple[int, str]:
         return error.dimse_status, str(error)
     except Exception as error:  # noqa: BLE001 - the edge: the sender must get an answer, and no success
         visit.refused += 1
-        visit.declined[PROCESSING_FAILURE] += 1
+        visit.account.declined(PROCESSING_FAILURE)
         log.problem("instance.failed", peer=visit.peer, error=type(error).__name__)
         return PROCESSING_FAILURE, "something failed inside the node; its log says what"
     visit.stored += recorded is Recorded.NEW
     visit.stored_bytes += incoming.size_bytes
-    _note(house, visit, incoming)
+    if incoming.identity is not None:
+        visit.account.kept(incoming.identity)
     return SUCCESS, ""
-
-
-def _note(house: House, visit: _Visit, incoming: Incoming) -> None:
-    """For the audit trail: the first instance of a study, and how many of each class."""
-    identity = incoming.identity
-    if identity is None:
-        return
-    study = visit.studies.get(identity.study_uid)
-    if study is None:
-        study = visit.studies[identity.study_uid] = _Study(identity.patient_id)
-        house.trail.record(audit.Begun(visit.peer, visit.address, identity.study_uid, identity.patient_id))
-    study.classes[identity.sop_class_uid] += 1
-
-
-def _tell(house: House, visit: _Visit, end: End, seconds: float) -> None:
-    log.event(
-        "receive.association", peer=visit.peer, stored=visit.stored, refused=visit.refused,
-        bytes=visit.stored_bytes, end=end.value, seconds=round(seconds, 3),
-    )  # fmt: skip
-    for study_uid, study in visit.studies.items():
-        house.trail.record(
-            audit.Transferred(
-                visit.peer, visit.address, True, study_uid, study.patient_id, study.classes,
-                end is End.RELEASED,
-            )
-        )  # fmt: skip
-    for status, count in visit.declined.items():
-        house.trail.record(audit.Declined(visit.peer, visit.address, status, count))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import time
 
@@ -47,10 +48,15 @@ class Wire:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", ANSWER_WITHIN_S, 0))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # answers are small: send at once
 
-    def over(self, secured: socket.socket) -> None:
-        """From here on by TLS. OpenSSL does not know SO_RCVTIMEO: the socket's own timeout serves."""
-        secured.settimeout(LOOK_EVERY_S)
+    def over(self, secured: ssl.SSLSocket, until: float) -> None:
+        """From here on by TLS; the handshake first. Raises OSError, of which SSLError is one.
+
+        OpenSSL does not know SO_RCVTIMEO: the socket's own timeout serves.
+        """
         self._socket = secured
+        secured.settimeout(max(until - time.monotonic(), 0.001))
+        secured.do_handshake()
+        secured.settimeout(LOOK_EVERY_S)
 
     def widen(self) -> None:
         """Give a peer that was let in a larger buffer."""
@@ -90,7 +96,9 @@ class Wire:
     def shut(self) -> None:
         """End the connection from outside: a blocked read returns at once."""
         with contextlib.suppress(OSError):  # the peer was quicker
-            self._socket.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(
+                self._socket, socket.SHUT_RDWR
+            )  # an SSLSocket's would drop its state as well
 
     def linger(self, seconds: float) -> None:
         """Let the last answer reach the peer: closing with bytes unread would overtake it."""

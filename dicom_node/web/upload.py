@@ -9,15 +9,15 @@ have their chance; only a part above receive.max_instance_mb ends the request.
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 from dicom_node import audit, log
 from dicom_node.dicom.identity import Identity, identify
 from dicom_node.domain.identity import UID
 from dicom_node.errors import DataSetMismatch, DicomNodeError, OutOfStorage, StorageRefused, UnreadableObject
+from dicom_node.receive.account import Account
 from dicom_node.receive.intake import Incoming, Intake, Request
 from dicom_node.receive.policy import contexts
 from dicom_node.store.catalog import Recorded
@@ -77,14 +77,6 @@ class Entrance:
             raise TransferSyntaxRefused
 
 
-@dataclass(slots=True)
-class _Study:
-    """What came of one study. Mutable."""
-
-    patient_id: str
-    classes: Counter[str] = field(default_factory=Counter)
-
-
 class Upload:
     """A request while its body comes. Mutable, under its lock: one thread at a time, and `close` at any time.
 
@@ -95,10 +87,10 @@ class Upload:
         self, entrance: Entrance, boundary: str, *, peer: str, address: str, study_uid: UID | None
     ) -> None:
         self._entrance = entrance
-        self._peer, self._address, self._study_uid = peer, address, study_uid
+        self._peer, self._study_uid = peer, study_uid
+        self._account = Account(entrance.trail, peer, address)
         self._lock = threading.Lock()
         self._part: _Part | None = None
-        self._studies: dict[UID, _Study] = {}
         self._parts = Parts(boundary, self, at_most=PARTS_AT_MOST)
         self.outcomes: list[Outcome] = []
         self.new = 0
@@ -121,7 +113,7 @@ class Upload:
             if self._part is not None:
                 self._part.close()
                 self._part = None
-            self._tell(whole)
+            self._account.close(whole=whole)
 
     # ---- the sink of `Parts`; under the lock ---------------------------------------------
 
@@ -153,37 +145,18 @@ class Upload:
             self._outcome(part, DicomNodeError("something failed inside the node; its log says what"))
         else:
             self.new += recorded is Recorded.NEW
-            self._note(part.identity)
+            if part.identity is not None:
+                self._account.kept(part.identity)
             self._outcome(part, None)
 
     def _outcome(self, part: _Part, error: DicomNodeError | None) -> None:
+        if error is not None:
+            self._account.declined(error.dimse_status)
         part.close()
         self._part = None
         meta = part.meta
         sop_class, sop_instance = (meta.sop_class_uid, meta.sop_instance_uid) if meta else ("", "")
         self.outcomes.append(Outcome(sop_class, sop_instance, error))
-
-    def _note(self, identity: Identity | None) -> None:
-        if identity is None:
-            return
-        study = self._studies.get(identity.study_uid)
-        if study is None:
-            study = self._studies[identity.study_uid] = _Study(identity.patient_id)
-            self._entrance.trail.record(
-                audit.Begun(self._peer, self._address, identity.study_uid, identity.patient_id)
-            )
-        study.classes[identity.sop_class_uid] += 1
-
-    def _tell(self, whole: bool) -> None:
-        trail, peer, address = self._entrance.trail, self._peer, self._address
-        studies, self._studies = self._studies, {}
-        for study_uid, study in studies.items():
-            trail.record(
-                audit.Transferred(peer, address, True, study_uid, study.patient_id, study.classes, whole)
-            )
-        declined = Counter(one.error.dimse_status for one in self.outcomes if one.error is not None)
-        for status, count in declined.items():
-            trail.record(audit.Declined(peer, address, status, count))
 
 
 class _Part:
