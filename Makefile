@@ -27,6 +27,7 @@ check: $(READY)
 
 bench: $(READY)
 	$(VENV)/bin/dicom-node bench latency
+	$(VENV)/bin/dicom-node bench receive
 
 clean:
 	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
