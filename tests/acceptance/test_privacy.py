@@ -305,6 +305,9 @@ def check_the_controls(node: House, log: bytes) -> None:
     assert node.patient_id in node.canaries.given
     for ways in ({"from": "scanner", "ok": True}, {"to": "pacs", "ok": True}, {"to": "grumpy", "ok": False}):
         assert node.patient_id in {row["patient"] for row in trail if ways.items() <= row.items()}
+    for what in ("Application Start", "Application Stop"):
+        parts = {row["from"] for row in trail if str(row["what"]).endswith(what)}
+        assert {f"DICOMNODE {role}" for role in ("receive", "web", "tick", "work")} == parts
     assert "" == verify(node.data / "audit").broken
     assert {"job.failed", "job.completed", "deliver.failed", "deliver.done", "instance.refused"} <= said
     assert {"receive.rejected", "instance.conflict"} <= said
