@@ -76,9 +76,11 @@ def _read_into(array: npt.NDArray[np.float32], path: Path, wanted: list[tuple[in
             slope, intercept = rescale[min(frame.frame, len(rescale)) - 1]
             np.multiply(pixels, np.float32(slope), out=array[k], dtype=np.float32, casting="unsafe")
             array[k] += np.float32(intercept)
-    except DicomNodeError:
+    except (DicomNodeError, KeyboardInterrupt, SystemExit):
         raise
-    except Exception as error:  # the edge to decoders on hostile bytes, which raise anything
+    except (
+        BaseException
+    ) as error:  # the edge to decoders on hostile bytes; those in Rust panic with no Exception
         raise UnreadableObject(f"the pixels cannot be decoded ({type(error).__name__})") from error
 
 

@@ -6,12 +6,17 @@ import struct
 from pathlib import Path
 
 import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import RLELossless
 
+from dicom_node.assemble.stacks import stacks
 from dicom_node.dicom.header import identify, read_header
+from dicom_node.dicom.volume import read_volume
 from dicom_node.errors import UnreadableObject
 from dicom_node.receive.negotiation import proposal
 from dicom_node.receive.policy import made_by_a_node
 from support import mr, pdus
+from support.stored import stored_file
 
 EXPLICIT, REPORT = "1.2.840.10008.1.2.1", "1.2.840.10008.5.1.4.1.1.88.11"
 
@@ -57,3 +62,18 @@ def test_items_of_unknown_types_are_skipped() -> None:
 
     for pdu in (request, at_the_top):
         assert ("SCANNER", 2) == (proposal(pdu).calling, len(proposal(pdu).contexts))
+
+
+def test_a_decoder_that_panics_is_a_refusal(tmp_path: Path) -> None:
+    """RLE runs longer than their frame make the decoder, written in Rust, raise what is no Exception."""
+    ds = mr.mr_instance(Rows=16, Columns=16, PixelData=bytes(512))
+    mr.file_bytes(ds)  # gives it file meta
+    ds.compress(RLELossless, generate_instance_uid=False)
+    runs = b"\x81\x00" * 3  # each 128 times 0, for segments of 256
+    ds.PixelData = encapsulate([struct.pack("<16L", 2, 64, 64 + len(runs), *(0,) * 13) + runs + runs])
+    path = tmp_path / "object"
+    path.write_bytes(mr.file_bytes(ds, RLELossless))
+    ((stack,), _) = stacks([stored_file(path)])
+
+    with pytest.raises(UnreadableObject, match=r"the pixels cannot be decoded \(PanicException\)"):
+        read_volume(stack)
