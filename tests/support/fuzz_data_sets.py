@@ -82,7 +82,7 @@ def campaign(seed: int, cases: int, seconds: float, crashes: Path, folders: list
         reason = ""
         try:
             read_all(current, totals.outcomes)
-        except Exception as error:  # noqa: BLE001 - what is looked for
+        except BaseException as error:  # noqa: BLE001 - what is looked for; a panic in Rust is no Exception
             where = traceback.extract_tb(error.__traceback__)[-1]
             reason = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
         taken = time.process_time() - started
