@@ -71,8 +71,7 @@ def ask(node: Node, peer: Peer, study_uid: UID, series_uid: UID | None = None) -
         timeout_s=config.deliver.timeout_s, tls=config.tls,
     )  # fmt: skip
     node.trail.record(audit.Queried(peer.name, peer.host, "IMAGE", study_uid, found.instances))
-    here = {instance.sop_instance_uid for instance in node.catalog.instances(study_uid)}
-    return compare(found, here, _results(node, found), config.receive)
+    return compare(found, node.catalog.held(study_uid), _results(node, found), config.receive)
 
 
 def compare(
@@ -148,7 +147,7 @@ def bring(
     else:
         done = retrieve.move(
             peer, config.node.ae_title, asked, timeout_s=config.deliver.timeout_s, tls=config.tls,
-            arrived=lambda: len(node.catalog.instances(study_uid)),
+            arrived=lambda: len(node.catalog.held(study_uid)),
         )  # fmt: skip
     _record(node, peer, study_uid, done)
     return done
@@ -156,7 +155,7 @@ def bring(
 
 def still_missing(node: Node, before: Comparison) -> int:
     """How many of what was missing at the time of a comparison are not in the ledger now."""
-    here = {instance.sop_instance_uid for instance in node.catalog.instances(before.study_uid)}
+    here = node.catalog.held(before.study_uid)
     return sum(uid not in here for one in before.series for uid in one.missing)
 
 

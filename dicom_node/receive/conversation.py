@@ -32,6 +32,10 @@ WAITING_BYTES = 32 << 20
 SLOWEST_BYTES_PER_S = 125_000
 """A line slower than 1 Mbit/s is taken for one that hangs; large objects get their time by it."""
 
+_MESSAGE_BYTES, _STORE_BYTES = 512, WAITING_BYTES // 8
+"""What a message that waits counts beside its identifier; sub-operations hold a file each."""
+_ENDED = "ended the association before it had answered: see its log"
+_IDLE = "Sta1"  # no association, PS3.8 9.2.2
 _COMMAND, _LAST = 1, 2  # Message Control Header, PS3.8 E.2
 _NO_DATA_SET = 0x0101
 _REQUEST = {Service.FIND: 0x0020, Service.GET: 0x0010, Service.MOVE: 0x0021}  # Command Field, PS3.7 E.1
@@ -99,16 +103,22 @@ class Conversation:
     @contextmanager
     def open(self) -> Iterator[Conversation]:
         """Take the association over from pynetdicom's own loop, and give it back to be ended."""
-        association = self._association
-        association._reactor_checkpoint.clear()
-        while not association._is_paused:
-            time.sleep(0.0005)
-        association.dimse = self._listener
+        self._pause()
+        self._association.dimse = self._listener
         try:
             yield self
         finally:
             self._listener.close()
-            association._reactor_checkpoint.set()
+            self._association._reactor_checkpoint.set()
+
+    def _pause(self) -> None:
+        """Its loop stops at the checkpoint; where the peer has aborted already there is no loop any more."""
+        association, until = self._association, time.monotonic() + self._timeout_s
+        association._reactor_checkpoint.clear()
+        while not association._is_paused:
+            if not association.is_alive() or time.monotonic() > until:
+                raise RetrieveError(f"{self._who} {_ENDED}")
+            time.sleep(0.0005)
 
     def ask(
         self, service: Service, sop_class_uid: str, identifier: bytes, *, destination: str = "",
@@ -166,6 +176,8 @@ class Conversation:
             try:
                 return self._listener.take(min(0.5, self._timeout_s))
             except queue.Empty:
+                if self._association.dul.state_machine.current_state == _IDLE:
+                    raise RetrieveError(f"{self._who} {_ENDED}") from None
                 if (now := alive()) != seen:
                     since, seen = time.monotonic(), now
                 elif time.monotonic() - since >= allowed_s:
@@ -221,12 +233,10 @@ class _Listener(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom ships 
         """The next whole message. Raises queue.Empty, or _Over when there will be none."""
         _, message = self.msg_queue.get(timeout=within_s)
         if message is None:
-            raise _Over("ended the association before it had answered: see its log")
+            raise _Over(_ENDED)
         if isinstance(message, _Over):
             raise message
-        if isinstance(message, _Response):
-            with self._lock:
-                self._waiting_bytes -= len(message.answer.identifier)
+        self._wait_for(-_weight(message))
         return message  # type: ignore[no-any-return] # pynetdicom's queue
 
     def close(self) -> None:
@@ -270,11 +280,14 @@ class _Listener(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom ships 
 
     def _hold(self, arriving: _Arriving, fragment: memoryview) -> None:
         arriving.identifier += fragment
-        with self._lock:
-            self._waiting_bytes += len(fragment)
-            waiting = self._waiting_bytes
-        if len(arriving.identifier) > LONGEST_IDENTIFIER_BYTES or waiting > WAITING_BYTES:
+        if len(arriving.identifier) > LONGEST_IDENTIFIER_BYTES:
             raise _Over("sends longer answers than this node holds")
+
+    def _wait_for(self, size_bytes: int) -> None:
+        with self._lock:
+            self._waiting_bytes += size_bytes
+            if self._waiting_bytes > WAITING_BYTES:
+                raise _Over("sends more, and sooner, than it was asked for")
 
     def _take_command(self, context_id: int, fragment: memoryview, *, last: bool) -> None:
         self._command += fragment
@@ -311,8 +324,20 @@ class _Listener(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom ships 
 
     def _whole(self, arriving: _Arriving) -> None:
         self._arriving, self.arriving_bytes = None, 0
-        made = _sub_operation if arriving.is_store else _response
-        self.msg_queue.put((arriving.context_id, made(arriving)))
+        message = _sub_operation(arriving) if arriving.is_store else _response(arriving)
+        try:
+            self._wait_for(_weight(message))
+        except _Over:
+            if arriving.incoming is not None:
+                arriving.incoming.close()
+            raise
+        self.msg_queue.put((arriving.context_id, message))
+
+
+def _weight(message: SubOperation | _Response) -> int:
+    if isinstance(message, SubOperation):
+        return _STORE_BYTES
+    return _MESSAGE_BYTES + len(message.answer.identifier)
 
 
 def _sub_operation(arriving: _Arriving) -> SubOperation:

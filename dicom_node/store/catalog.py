@@ -218,6 +218,12 @@ class Catalog:
             found = [self._instance(row) for row in connection.execute(query)]
         return tuple(sorted(found, key=lambda instance: instance.sop_instance_uid))
 
+    def held(self, study_uid: UID) -> frozenset[UID]:
+        """The SOP Instance UIDs of a study, without their headers."""
+        query = select(instances.c.sop_instance_uid).where(instances.c.study_uid == study_uid)
+        with reading(self._engine) as connection:
+            return frozenset(map(UID, connection.execute(query).scalars()))
+
     def unreadable(self, study_uid: UID) -> dict[UID, str]:
         """Why headers of this study could not be read, by SOP Instance UID."""
         query = select(instances.c.sop_instance_uid, instances.c.unreadable).where(

@@ -174,6 +174,16 @@ def test_an_answer_of_no_reasonable_length_is_not_held() -> None:
         assert "sends longer answers than this node holds" in refusal(pacs)
 
 
+def test_an_association_that_is_aborted_at_once_is_no_wait() -> None:
+    """Whether the abort comes before the question or after it, nobody waits for the time to run out."""
+    with ScriptedPacs(let_in=False) as pacs:
+        for _ in range(10):
+            started = time.monotonic()
+            with pytest.raises((PeerUnreachable, RetrieveError), match=r"ended the (association|connection)"):
+                asked(pacs, 60.0)
+            assert time.monotonic() - started < WITHIN_S
+
+
 def test_a_pdu_of_four_gigabytes_is_not_collected() -> None:
     """The header is enough to end the connection: no more than the buffers of the line were sent."""
     with in_images(lambda pacs: [image_match(), FLOOD]) as pacs:

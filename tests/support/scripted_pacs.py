@@ -76,6 +76,8 @@ class ScriptedPacs:
     asked: list[str] = field(default_factory=list)
     """The level of each query."""
     destinations: list[str] = field(default_factory=list)
+    let_in: bool = True
+    """False: the association is accepted, and aborted at once."""
     flooded_bytes: int = 0
     """How much of a PDU of 4 GiB could be sent."""
     port: int = 0
@@ -90,7 +92,7 @@ class ScriptedPacs:
             ae.add_supported_context(sop_class, [ExplicitVRLittleEndian], scu_role=True, scp_role=True)
         handlers = [
             (evt.EVT_C_FIND, self._on_find), (evt.EVT_C_GET, self._on_get), (evt.EVT_C_MOVE, self._on_move),
-            (evt.EVT_DIMSE_RECV, self._on_message),
+            (evt.EVT_DIMSE_RECV, self._on_message), (evt.EVT_ESTABLISHED, self._on_established),
         ]  # fmt: skip
         self._server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.port = self._server.server_address[1]
@@ -107,6 +109,10 @@ class ScriptedPacs:
     def pause(self, seconds: float) -> None:
         """Let time pass, but no longer than the test takes."""
         self._let_go.wait(seconds)
+
+    def _on_established(self, event: Any) -> None:
+        if not self.let_in:
+            event.assoc.abort()
 
     def _on_find(self, event: Any) -> Iterator[Any]:
         asked = event.identifier
