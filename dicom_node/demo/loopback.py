@@ -190,7 +190,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def _role(process: psutil.Process) -> str:
-    """`receive`, `tick`, `work` or `sandbox`, from how it was started."""
+    """`receive`, `web`, `tick`, `work` or `sandbox`, from how it was started."""
     words = process.cmdline()
     return "sandbox" if words and words[-1].endswith("sandboxed") else (words[-1] if words else "?")
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import weakref
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -18,7 +19,7 @@ FIRST_WORD_S = 10.0
 """Seconds a client has for the head of a request, and for the rest of a body that nobody wants."""
 HANDSHAKE_S = 10.0
 CONNECTIONS = 256
-"""At a time, TLS handshakes included; a further one is closed at once."""
+"""At a time, TLS handshakes included."""
 PER_ADDRESS = 128
 
 
@@ -40,10 +41,10 @@ class Protocol(H11Protocol):
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        if self._deadline is None and not self._answering:
+        if self._deadline is None and not self.answering:
             self._wait()
         super().data_received(data)
-        if self._answering:
+        if self.answering:
             self._wait_no_more()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -51,7 +52,7 @@ class Protocol(H11Protocol):
         super().connection_lost(exc)
 
     @property
-    def _answering(self) -> bool:
+    def answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
     def _wait(self) -> None:
@@ -63,7 +64,7 @@ class Protocol(H11Protocol):
             self._deadline = None
 
     def _too_late(self) -> None:
-        if not self._answering:
+        if not self.answering:
             self.transport.abort()
 
 
@@ -77,34 +78,48 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class Listening(socket.socket):
-    """Accepts within a number. asyncio accepts whatever comes, and a TLS connection that says nothing
-    costs 300 kB there before any protocol of ours is asked.
+    """Accepts within a number; where it is reached, the oldest connection without a request makes room.
 
-    Mutable, touched by the event loop alone: the connections that are open.
+    asyncio accepts whatever comes, and a TLS connection that says nothing costs 300 kB there before
+    any protocol of ours is asked. Mutable, touched by the event loop alone: the connections that are open.
     """
 
-    __slots__ = ("_open",)
+    def __init__(self, plain: socket.socket) -> None:
+        """In place of `plain`, which is listening. `protocols` is uvicorn's set of those it talks to."""
+        super().__init__(plain.family, plain.type, plain.proto, plain.detach())
+        self._open: list[socket.socket] = []
+        self.protocols: Collection[object] = ()
 
-    _open: weakref.WeakSet[socket.socket]
-
+    # Any: an address, as the family has it
     def accept(self) -> tuple[socket.socket, Any]:
         """As socket.accept. Raises ConnectionAbortedError, on which asyncio goes on, for one too many."""
         connection, address = super().accept()
-        others = [other for other in self._open if other.fileno() >= 0]
-        neighbours = [other for other in others if _address(other) == address[0]]
-        if len(others) >= CONNECTIONS or len(neighbours) >= PER_ADDRESS:
+        self._open = [other for other in self._open if other.fileno() >= 0]
+        neighbours = [other for other in self._open if _address(other) == address[0]]
+        crowd = neighbours if len(neighbours) >= PER_ADDRESS else self._open
+        if (crowd is neighbours or len(crowd) >= CONNECTIONS) and not self._make_room(crowd):
             connection.close()
             raise ConnectionAbortedError
-        self._open.add(connection)
+        self._open.append(connection)
         return connection, address
+
+    def _make_room(self, crowd: Iterable[socket.socket]) -> bool:
+        busy = {
+            one.transport.get_extra_info("socket").fileno()
+            for one in self.protocols if isinstance(one, Protocol) and one.answering
+        }  # fmt: skip
+        for other in crowd:  # the oldest first
+            if other.fileno() not in busy:
+                with suppress(OSError):
+                    other.shutdown(socket.SHUT_RDWR)
+                self._open.remove(other)
+                return True
+        return False
 
 
 def listening(host: str, port: int) -> Listening:
     """A socket bound and listening. Raises OSError."""
-    plain = socket.create_server((host, port), family=_family(host), backlog=128)
-    made = Listening(plain.family, plain.type, plain.proto, plain.detach())
-    made._open = weakref.WeakSet()
-    return made
+    return Listening(socket.create_server((host, port), family=_family(host), backlog=128))
 
 
 def _address(connection: socket.socket) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import socket
 import ssl
 import threading
 import time
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp
 
 from dicom_node import log
 from dicom_node.errors import ConfigurationError
-from dicom_node.web.protocol import Loop, Protocol, listening
+from dicom_node.web.protocol import Listening, Loop, Protocol, listening
 
 STARTS_WITHIN_S = 10.0
 BINDS_WITHIN_S = 5.0
@@ -25,7 +24,7 @@ ENDS_WITHIN_S = 5.0
 class Server:
     """A running server; `port` is the one bound, also when 0 was asked for."""
 
-    def __init__(self, app: ASGIApp, bound: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, app: ASGIApp, bound: Listening, tls: ssl.SSLContext | None) -> None:
         self.port: int = bound.getsockname()[1]
         self._socket = bound
         config = uvicorn.Config(
@@ -44,6 +43,7 @@ class Server:
             h11_max_incomplete_event_size=16384,
         )
         self._uvicorn = uvicorn.Server(config)
+        bound.protocols = self._uvicorn.server_state.connections
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     def _run(self) -> None:
@@ -74,7 +74,7 @@ def start(app: ASGIApp, host: str, port: int, tls: ssl.SSLContext | None = None)
     return server
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int) -> Listening:
     deadline = time.monotonic() + BINDS_WITHIN_S
     while True:
         try:

@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -229,19 +229,35 @@ def test_a_request_that_comes_byte_by_byte_is_cut(
     assert not still
 
 
-def test_connections_of_one_address_are_counted(door: Stowing, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more is closed at once, and those that are there go on; a place that is left is free again."""
+def test_the_oldest_idle_connection_makes_room(door: Stowing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an address has all its places, silent connections keep nobody out."""
     monkeypatch.setattr(protocol, "PER_ADDRESS", 2)
-    door.client.close()
     first, second = door.connect(), door.connect()
-    with closing(second):
-        wait_until(lambda: _closed_at_once(door), 20, "a third connection is closed")
+    with closing(first), closing(second), closing(door.connect()) as third:
+        third.sendall(b"GET /health HTTP/1.1\r\nHost: node\r\n\r\n")
 
-        second.sendall(b"GET /health HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")
-        assert answered(second).startswith(b"HTTP/1.1 200 ")
-        first.close()
+        assert third.recv(1000).startswith(b"HTTP/1.1 200 ")
+        assert b"" == first.recv(1)
+        second.sendall(b"GET /health HTTP/1.1\r\nHost: node\r\n\r\n")
+        assert second.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_upload_is_never_put_out(door: Stowing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all places are at work, the newcomer is closed at once; later there is a place again."""
+    monkeypatch.setattr(protocol, "CONNECTIONS", 1)
+    with arriving(door):
+        assert _closed_at_once(door)
+        assert 1 == len(door.spooled())
 
     wait_until(lambda: not _closed_at_once(door), 20, "there is a place again")
+
+
+def test_hundreds_of_silent_connections_keep_nobody_out(door: Stowing) -> None:
+    """Each takes the place of an older one; a peer sends meanwhile."""
+    with ExitStack() as silent:
+        for _ in range(300):
+            silent.enter_context(closing(door.connect()))
+        assert 200 == door.post(mr_instance()).status_code
 
 
 def _closed_at_once(door: Stowing) -> bool:
