@@ -141,7 +141,7 @@ def bring(
         intake = Intake(config.receive, node.archive, node.catalog, {})  # quotas bound who sends unasked
         classes = [uid for one in wanted.series for uid in one.classes]
         done = retrieve.get(
-            peer, config.node.ae_title, asked, intake, classes=() if "" in classes else classes,
+            peer, config.node.ae_title, asked, intake, node.trail, classes=() if "" in classes else classes,
             timeout_s=config.deliver.timeout_s, tls=config.tls,
         )  # fmt: skip
     else:
@@ -149,7 +149,7 @@ def bring(
             peer, config.node.ae_title, asked, timeout_s=config.deliver.timeout_s, tls=config.tls,
             arrived=lambda: len(node.catalog.held(study_uid)),
         )  # fmt: skip
-    _record(node, peer, study_uid, done)
+    node.trail.record(audit.Retrieved(peer.name, peer.host, study_uid, done.ok))
     return done
 
 
@@ -167,18 +167,6 @@ def _requests(study_uid: UID, wanted: Comparison, *, all_of_it: bool) -> list[re
         if uids
         for request in retrieve.requests(study_uid, one.series_uid, uids, whole=len(uids) == one.there)
     ]
-
-
-def _record(node: Node, peer: Peer, study_uid: UID, done: retrieve.Retrieved) -> None:
-    node.trail.record(audit.Retrieved(peer.name, peer.host, study_uid, done.ok))
-    if done.classes:
-        node.trail.record(
-            audit.Transferred(
-                peer.name, peer.host, True, study_uid, done.patient_id, done.classes, not done.problems
-            )
-        )  # fmt: skip
-    for status, count in done.refused.items():
-        node.trail.record(audit.Declined(peer.name, peer.host, status, count))
 
 
 _SERVICES: Mapping[str, dict[str, str]] = {
@@ -273,6 +261,7 @@ def _told(peer: Peer, before: Comparison, done: retrieve.Retrieved, left: int) -
         f"{count} were refused by this node with status 0x{status:04X}: the log says why."
         for status, count in sorted(done.refused.items())
     ]
-    if done.failed:
-        said.append(f"PACS {peer.name!r} counts {done.failed} as failed.")
+    for count, how in ((done.failed, "failed"), (done.warned, "sent with a warning")):
+        if count:
+            said.append(f"PACS {peer.name!r} counts {count} as {how}.")
     return [*said, *(f"{problem}." for problem in done.problems)]

@@ -20,10 +20,12 @@ from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import build_role
 
 from dicom_node import log
+from dicom_node.audit import Trail
 from dicom_node.config import Peer, Receive, Tls
 from dicom_node.dicom.query_status import Outcome, Service, classify
 from dicom_node.domain.identity import UID
 from dicom_node.errors import DicomNodeError, RetrieveError
+from dicom_node.receive.account import Account
 from dicom_node.receive.conversation import Answer, Conversation, Offer, SubOperation
 from dicom_node.receive.intake import Incoming, Intake, Request
 from dicom_node.receive.policy import TRANSFER_SYNTAXES, storage_classes
@@ -77,10 +79,6 @@ class Retrieved:
     failed: int = 0
     warned: int = 0
     problems: tuple[str, ...] = ()
-    classes: Mapping[str, int] = field(default_factory=dict)
-    """SOP class UID -> how many of it were kept."""
-    patient_id: str = field(default="", repr=False)
-    """For the audit trail and for nothing else."""
 
     @property
     def ok(self) -> bool:
@@ -109,12 +107,13 @@ def storage_contexts(receive: Receive, classes: Sequence[str]) -> list[tuple[str
 
 
 def get(
-    peer: Peer, ae_title: str, wanted: Sequence[Wanted], intake: Intake, *, classes: Sequence[str] = (),
-    timeout_s: float, tls: Tls | None = None,
+    peer: Peer, ae_title: str, wanted: Sequence[Wanted], intake: Intake, trail: Trail, *,
+    classes: Sequence[str] = (), timeout_s: float, tls: Tls | None = None,
 ) -> Retrieved:  # fmt: skip
     """Retrieve by C-GET over one association; `classes` are the SOP classes to expect."""
     pairs = storage_contexts(intake.limits, classes)
-    desk = _Desk(peer, intake)
+    account = Account(trail, peer.name, peer.host)
+    desk = _Desk(peer, intake, account)
     proposed = [(STUDY_ROOT_GET, str(ImplicitVRLittleEndian)), *pairs]
     roles = [build_role(uid, scp_role=True) for uid in dict.fromkeys(uid for uid, _ in pairs)]
     try:
@@ -127,6 +126,8 @@ def get(
                     desk.run(conversation, one)
     except DicomNodeError as error:
         desk.problems.append(str(error))
+    finally:
+        account.close(whole=not desk.problems)
     return desk.retrieved()
 
 
@@ -139,7 +140,7 @@ def move(
     Some archives say nothing until all is sent: a change of what `arrived` gives, a count of what came,
     keeps the request alive.
     """
-    desk = _Desk(peer, None)
+    desk = _Desk(peer)
     try:
         with associated(
             peer, ae_title, [(STUDY_ROOT_MOVE, str(ImplicitVRLittleEndian))], timeout_s, tls=tls
@@ -165,15 +166,14 @@ def _not_offered(peer: Peer, service: Service, *, only_service: bool) -> str:
 class _Desk:
     """Takes what one retrieval brings. Mutable, one thread, but for `take`: the reader thread asks it."""
 
-    def __init__(self, peer: Peer, intake: Intake | None) -> None:
+    def __init__(self, peer: Peer, intake: Intake | None = None, account: Account | None = None) -> None:
         self._peer = peer
         self._intake = intake
+        self._account = account
         self._asked: frozenset[str] = frozenset()
         self._kept: Counter[Recorded] = Counter()
         self._refused: Counter[int] = Counter()
-        self._classes: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
-        self._patient_id = ""
         self.problems: list[str] = []
 
     def take(self, offer: Offer) -> Incoming | None:
@@ -214,25 +214,27 @@ class _Desk:
         """T1, and the status to answer."""
         if sub.incoming is None:
             log.problem("fetch.unasked", peer=self._peer.name)
-            self._refused[NOT_ASKED_FOR] += 1
-            return NOT_ASKED_FOR
+            return self._refuse(NOT_ASKED_FOR)
         try:
             self._kept[sub.incoming.keep()] += 1
         except DicomNodeError as error:
-            self._refused[error.dimse_status] += 1
             log.problem(
                 "instance.refused", peer=self._peer.name, status=f"0x{error.dimse_status:04X}",
                 error=type(error).__name__, bytes=sub.incoming.size_bytes,
             )  # fmt: skip
-            return error.dimse_status
+            return self._refuse(error.dimse_status)
         except Exception as error:  # noqa: BLE001 - the edge: the peer must get an answer, and no success
-            self._refused[PROCESSING_FAILURE] += 1
             log.problem("instance.failed", peer=self._peer.name, error=type(error).__name__)
-            return PROCESSING_FAILURE
-        self._classes[sub.sop_class_uid] += 1
-        if (identity := sub.incoming.identity) is not None:
-            self._patient_id = self._patient_id or identity.patient_id
+            return self._refuse(PROCESSING_FAILURE)
+        if self._account is not None and sub.incoming.identity is not None:
+            self._account.kept(sub.incoming.identity)
         return 0x0000
+
+    def _refuse(self, status: int) -> int:
+        self._refused[status] += 1
+        if self._account is not None:
+            self._account.declined(status)
+        return status
 
     def _count(self, answer: Answer) -> None:
         self._counts.update(
@@ -243,6 +245,5 @@ class _Desk:
         return Retrieved(
             new=self._kept[Recorded.NEW], known=self._kept[Recorded.SAME], refused=dict(self._refused),
             completed=self._counts["completed"], failed=self._counts["failed"],
-            warned=self._counts["warned"], problems=tuple(self.problems), classes=dict(self._classes),
-            patient_id=self._patient_id,
+            warned=self._counts["warned"], problems=tuple(self.problems),
         )  # fmt: skip

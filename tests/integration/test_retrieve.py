@@ -40,6 +40,7 @@ class Here:
 
     books: Books
     intake: Intake
+    trail: Trail
 
     def uids(self) -> set[str]:
         with self.books.engine.connect() as connection:
@@ -58,7 +59,8 @@ class Here:
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Here]:
     books = Books(f"sqlite:///{tmp_path / 'node.sqlite3'}", tmp_path / "archive")
-    yield Here(books, Intake(Receive(reserve_mb=0), books.archive, books.catalog, {}))
+    trail = Trail(tmp_path / "audit", "DICOMNODE")
+    yield Here(books, Intake(Receive(reserve_mb=0), books.archive, books.catalog, {}), trail)
     books.engine.dispose()
 
 
@@ -75,7 +77,7 @@ def got(
 ) -> Retrieved:
     """By C-GET; within a time, whatever the peer does."""
     started = time.monotonic()
-    done = get(pacs.peer, "DICOMNODE", asked or wanted(), here.intake, timeout_s=timeout_s)
+    done = get(pacs.peer, "DICOMNODE", asked or wanted(), here.intake, here.trail, timeout_s=timeout_s)
     assert time.monotonic() - started < WITHIN_S
     assert 0 == here.spooled()
     return done
@@ -182,6 +184,7 @@ def test_a_peer_that_does_not_do_it_says_what_to_change(here: Here) -> None:
 _FETCH_LARGE = """
 import re, sys
 from pathlib import Path
+from dicom_node.audit import Trail
 from dicom_node.config import Peer, Receive
 from dicom_node.domain.identity import UID
 from dicom_node.receive.intake import Intake
@@ -194,7 +197,7 @@ peer = Peer(name="pacs", ae_title="ORTHANC", host="127.0.0.1", port=int(port))
 peaks = []
 for uid in (small, large):
     asked = requests(UID(study), UID(series), [UID(uid)], whole=False)
-    done = get(peer, "DICOMNODE", asked, intake, timeout_s=60.0)
+    done = get(peer, "DICOMNODE", asked, intake, Trail(Path(folder), "DICOMNODE"), timeout_s=60.0)
     assert done.new == 1, done
     peaks.append(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]))
 print(peaks[1] - peaks[0])
@@ -261,7 +264,7 @@ def test_nothing_is_known_of_a_peer_that_is_not_there(here: Here) -> None:
     peer = ScriptedPacs(port=free_port()).peer
 
     done = [
-        get(peer, "DICOMNODE", wanted(), here.intake, timeout_s=2.0),
+        get(peer, "DICOMNODE", wanted(), here.intake, here.trail, timeout_s=2.0),
         move(peer, "DICOMNODE", wanted(), timeout_s=2.0),
     ]
 
