@@ -1,17 +1,19 @@
 # `make demo` and `make test` do all the set-up: Python 3.11+ and make are enough.
 
 PYTHON ?= python3
+FUZZ_SECONDS ?= 600
 VENV := .venv
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench fuzz clean
 
 help:
 	@echo "make demo    set up, then a study goes in and results land in a stand-in PACS"
 	@echo "make test    set up, then all tests"
 	@echo "make check   set up, then ruff and mypy --strict"
 	@echo "make bench   set up, then the benchmarks"
+	@echo "make fuzz    set up, then every fuzzer for a share of FUZZ_SECONDS=600"
 	@echo "make clean   remove .venv, caches and demo-out (never var, where the data is)"
 
 demo: $(READY)
@@ -29,8 +31,13 @@ bench: $(READY)
 	$(VENV)/bin/dicom-node bench latency
 	$(VENV)/bin/dicom-node bench receive
 
+fuzz: $(READY)
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --editable ".[fuzz]" || \
+		echo "atheris does not install here: no coverage-guided fuzzing"
+	$(VENV)/bin/python tests/fuzz/long.py $(FUZZ_SECONDS)
+
 clean:
-	rm -rf $(VENV) build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo-out fuzz-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so that an interrupted installation is done again.

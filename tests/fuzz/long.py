@@ -80,16 +80,6 @@ def coverage_guided(target: str, seconds: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def aborted_associations() -> dict[str, Any]:
-    """10,000 of them, as the integration test counts them."""
-    test = "tests/integration/test_hostile_peers.py"
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", test, "-k", "leave_nothing"],
-        cwd=TESTS.parent, capture_output=True, text=True, env={**os.environ, "DICOM_NODE_SLOW": "1"},
-    )  # fmt: skip
-    return {"cases": 10_500, "crashes": [done.stdout[-2000:]] if done.returncode else []}
-
-
 def main() -> int:
     seconds, seed = float(sys.argv[1]), int(time.time())
     share = seconds / 6
@@ -102,7 +92,6 @@ def main() -> int:
         runs |= {f"atheris {name}": lambda name=name: coverage_guided(name, share / 4) for name in TARGETS}
     else:
         print('no coverage-guided fuzzing: pip install "dicom-node[fuzz]" brings atheris')
-    runs["aborted associations"] = aborted_associations
     found = 0
     print(f"seed {seed}")
     for name, run in runs.items():
