@@ -80,6 +80,9 @@ def test_twelve_images_of_which_nine_were_sent_are_one_revision_and_one_job(
             )  # fmt: skip
             code, said = fetched(node, "--study", OTHER[0].StudyInstanceUID, "--missing", "--json")
             assert (0, 0) == (code, json.loads(said)["missing"])
+            series = ("--series", SENT[0].SeriesInstanceUID, "--missing")
+            code, said = fetched(node, "--study", SENT[0].StudyInstanceUID, *series)
+            assert (0, True) == (code, "Nothing is missing here." in said), said
             assert 12 + 5 == node.rows("SELECT count(*) FROM instances")[0][0]
         finally:
             node.stop()

@@ -13,14 +13,17 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.audit import Trail
-from dicom_node.config import Config, Receive
+from dicom_node.config import Config, Receive, Tls
 from dicom_node.domain.identity import UID
 from dicom_node.receive.intake import Intake
+from dicom_node.receive.query import find
 from dicom_node.receive.retrieve import NOT_ASKED_FOR, Retrieved, Wanted, get, move, requests
 from dicom_node.receive.scp import Receiver
 from dicom_node.store.catalog import Recorded
+from dicom_node.tls import server_context
 from support import mr
 from support.archive_pacs import QUERY_RETRIEVE, fill
+from support.certificates import hospital
 from support.dcmqrscp import dcmqrscp
 from support.ledger import Books
 from support.orthanc import orthanc
@@ -188,6 +191,7 @@ from dicom_node.audit import Trail
 from dicom_node.config import Peer, Receive
 from dicom_node.domain.identity import UID
 from dicom_node.receive.intake import Intake
+from dicom_node.receive.query import find
 from dicom_node.receive.retrieve import get, requests
 from support.ledger import Books
 folder, port, study, series, small, large = sys.argv[1:]
@@ -221,6 +225,18 @@ def test_a_large_instance_is_not_held_in_memory(tmp_path: Path) -> None:
 
     assert 0 == done.returncode, done.stderr
     assert int(done.stdout) < 24 << 10  # KiB
+
+
+def test_over_tls_it_is_the_same(tmp_path: Path, here: Here) -> None:
+    """Both sides show a certificate; the query goes the same way."""
+    made = hospital(tmp_path / "certificates")
+    ours = Tls(**made.tls())
+    with ScriptedPacs(SERIES, tls=server_context(ours)) as pacs:
+        peer = pacs.peer.model_copy(update={"tls": True, "host": "localhost"})
+        found = find(peer, "DICOMNODE", STUDY_UID, timeout_s=10.0, tls=ours)
+        done = get(peer, "DICOMNODE", wanted(), here.intake, here.trail, timeout_s=10.0, tls=ours)
+
+    assert (6, 6, True) == (found.instances, done.new, done.ok), done.problems
 
 
 # ---- C-MOVE ------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -76,6 +77,7 @@ class ScriptedPacs:
     asked: list[str] = field(default_factory=list)
     """The level of each query."""
     destinations: list[str] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
     let_in: bool = True
     """False: the association is accepted, and aborted at once."""
     flooded_bytes: int = 0
@@ -94,7 +96,9 @@ class ScriptedPacs:
             (evt.EVT_C_FIND, self._on_find), (evt.EVT_C_GET, self._on_get), (evt.EVT_C_MOVE, self._on_move),
             (evt.EVT_DIMSE_RECV, self._on_message), (evt.EVT_ESTABLISHED, self._on_established),
         ]  # fmt: skip
-        self._server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+        self._server = ae.start_server(
+            ("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=self.tls
+        )
         self.port = self._server.server_address[1]
         return self
 
