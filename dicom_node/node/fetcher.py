@@ -128,7 +128,7 @@ class Fetcher:
             for key in gone:
                 del self._questions[key]
 
-    def stop(self, grace_s: float = 5.0) -> None:
+    def stop(self, grace_s: float = 1.0) -> None:
         """Ask nobody any more; a thread that waits for a peer is left to end with the process."""
         self._stop.set()
         until = time.monotonic() + grace_s
