@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz clean
+.PHONY: help demo test check bench crash fuzz clean
 
 help:
 	@echo "make demo    set up, then a study goes in and results land in a stand-in PACS"
@@ -14,6 +14,7 @@ help:
 	@echo "make check   set up, then ruff and mypy --strict"
 	@echo "make bench   set up, then the benchmarks"
 	@echo "make fuzz    set up, then every fuzzer for a share of FUZZ_SECONDS=600"
+	@echo "make crash   set up, then 10,000 crashes and 10,000 power losses (needs gcc; docs/durability.md)"
 	@echo "make clean   remove .venv, caches and demo-out (never var, where the data is)"
 
 demo: $(READY)
@@ -35,6 +36,9 @@ fuzz: $(READY)
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check --editable ".[fuzz]" || \
 		echo "atheris does not install here: no coverage-guided fuzzing"
 	$(VENV)/bin/python tests/fuzz/long.py $(FUZZ_SECONDS)
+
+crash: $(READY)
+	cd tests && ../$(VENV)/bin/python -m crash
 
 clean:
 	rm -rf $(VENV) build dist demo-out fuzz-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
