@@ -12,6 +12,7 @@ SIGKILL of any part, or of all, loses nothing that was acknowledged.
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import resource
 import signal
@@ -213,6 +214,8 @@ def _web(config: Config, stop: threading.Event) -> None:
     from dicom_node.web.door import open_door
 
     door = open_door(config, lambda: receiver_alive(config.node.data_dir))
+    gc.collect()
+    gc.freeze()  # what is there now stays: the collections that TLS connections need look at the rest only
     _say_ready()
     stop.wait()
     door.close()

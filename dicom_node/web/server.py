@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from dicom_node import log
 from dicom_node.errors import ConfigurationError
-from dicom_node.web.protocol import Listening, Loop, Protocol, listening
+from dicom_node.web.protocol import BACKLOG, Listening, Loop, Protocol, listening
 
 STARTS_WITHIN_S = 10.0
 BINDS_WITHIN_S = 5.0
@@ -34,6 +34,7 @@ class Server:
             log_config=None,
             log_level="critical",  # what we log, we log ourselves
             access_log=False,
+            backlog=BACKLOG,
             server_header=False,
             proxy_headers=False,
             lifespan="off",
@@ -44,6 +45,7 @@ class Server:
         )
         self._uvicorn = uvicorn.Server(config)
         bound.protocols = self._uvicorn.server_state.connections
+        bound.collects = tls is not None
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     def _run(self) -> None:

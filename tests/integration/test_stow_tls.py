@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from dicom_node.config import Config
@@ -19,7 +20,7 @@ from support.certificates import Hospital, Issued, hospital
 from support.ledger import Books
 from support.mr import mr_instance
 from support.ports import free_port
-from support.stowing import TOKEN, body, content_type
+from support.stowing import TOKEN, body, content_type, web_process_of
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +49,11 @@ class Secured:
             return [row[0] for row in connection.exec_driver_sql("SELECT peer FROM instances")]
 
 
-@contextmanager
-def secured(folder: Path, certificates: Hospital) -> Iterator[Secured]:
+def configured(folder: Path, certificates: Hospital) -> Config:
     (folder / "token").write_text(TOKEN + "\n", encoding="ascii")
     common = {"host": "127.0.0.1", "port": 104}
     listed, revoked = [certificates.peer.fingerprint], [certificates.revoked.fingerprint]
-    config = Config.model_validate(
+    return Config.model_validate(
         {
             "node": {"data_dir": str(folder)},
             "receive": {"reserve_mb": 0},
@@ -66,6 +66,11 @@ def secured(folder: Path, certificates: Hospital) -> Iterator[Secured]:
             ],
         }
     )  # fmt: skip
+
+
+@contextmanager
+def secured(folder: Path, certificates: Hospital) -> Iterator[Secured]:
+    config = configured(folder, certificates)
     books = Books(f"sqlite:///{folder / 'node.sqlite3'}", folder)
     door = open_door(config, lambda: True)
     try:
@@ -126,3 +131,21 @@ def test_a_silent_handshake_is_cut(
         assert 200 == door.post(certificates.peer).status_code
         assert b"" == silent.recv(1)
         silent.close()
+
+
+def test_silent_handshakes_take_little_memory(tmp_path: Path, certificates: Hospital) -> None:
+    """Hundreds of them, one after another: those that made room for others are not kept."""
+    config = configured(tmp_path, certificates)
+    Books(f"sqlite:///{tmp_path / 'node.sqlite3'}", tmp_path).engine.dispose()
+    with web_process_of(config) as process, ExitStack() as silent:
+        for number in range(600):
+            source = (f"127.0.0.{2 + number % 4}", 0)
+            silent.enter_context(
+                closing(socket.create_connection(("127.0.0.1", config.http.port), 20, source))
+            )
+        context = ssl.create_default_context(cafile=str(certificates.authority.file))
+        url = f"https://127.0.0.1:{config.http.port}/health"
+        assert 200 == httpx.get(url, verify=context, trust_env=False, timeout=30).status_code
+
+        assert psutil.Process(process.pid).memory_info().rss < 200_000_000
+        assert psutil.Process(process.pid).num_fds() < 200

@@ -169,10 +169,16 @@ def references(answer: httpx.Response, sequence: str = REFERENCED) -> list[str]:
 @contextmanager
 def web_process(folder: Path, **receive: object) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The node's `web` process by itself, as the supervisor starts it, with its port."""
-    port = free_port()
     config = configured(folder, **receive)
-    config = config.model_copy(update={"http": config.http.model_copy(update={"port": port})})
+    config = config.model_copy(update={"http": config.http.model_copy(update={"port": free_port()})})
     Books(f"sqlite:///{folder / 'node.sqlite3'}", folder).engine.dispose()
+    with web_process_of(config) as process:
+        yield process, config.http.port
+
+
+@contextmanager
+def web_process_of(config: Config) -> Iterator[subprocess.Popen[bytes]]:
+    """The same on a folder that has its ledger."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dicom_node.service", "web"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -182,7 +188,7 @@ def web_process(folder: Path, **receive: object) -> Iterator[tuple[subprocess.Po
         process.stdin.write(config.model_dump_json(by_alias=True).encode() + b"\n")
         process.stdin.flush()
         assert b"ready\n" == process.stdout.readline()
-        yield process, port
+        yield process
     finally:
         process.kill()
         process.wait()
