@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from dicom_node.audit.report import rows
 from dicom_node.domain.identity import UID
 from dicom_node.errors import ConfigurationError, RetrieveError
+from dicom_node.node import fetcher
 from dicom_node.node.build import Node, build
 from dicom_node.node.fetch import can_be_asked, is_asked
 from dicom_node.node.ticker import Ticker
@@ -233,3 +234,22 @@ def test_check_says_whether_a_peer_can_be_asked(tmp_path: Path) -> None:
 
     assert [True, True] == [is_asked(config, config.peer[0]) for config in (willing, contrary)]
     assert not is_asked(asking(tmp_path, 1, retrieve="no"), contrary.peer[0])
+
+
+def test_what_did_not_come_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The PACS was out of resources for a moment: after a pause the study is completed all the same."""
+    monkeypatch.setattr(fetcher, "FIRST_PAUSE_S", 0.2)
+    refusals = [0xA702, 0xA702]
+
+    def get(asked: Dataset) -> list[int | Dataset]:
+        return [refusals.pop()] if refusals else [*STUDY[9:], 0x0000]
+
+    with (
+        ScriptedPacs(STUDY, get=get) as pacs,
+        ticking(tmp_path / "node", pacs.port, "missing") as node,
+    ):
+        arrive(node, STUDY[:9])
+        wait_for_revision(node)
+
+        assert [(1, 12, "PACS 'pacs' has 12 images of it, all are here")] == revisions(node)
+    assert [] == refusals

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import struct
+import threading
+import time
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node.errors import RetrieveError
 from dicom_node.receive import conversation
-from dicom_node.receive.conversation import Offer, _Listener, command_set, elements
+from dicom_node.receive.conversation import Conversation, Offer, _Listener, command_set, elements
 
 COMMAND, LAST = 1, 2
 C_STORE_RQ, C_FIND_RSP, C_ECHO_RQ = 0x0001, 0x8020, 0x0030
@@ -170,3 +172,19 @@ def test_command_sets_go_there_and_back(values: dict[int, bytes]) -> None:
     decoded = elements(command_set(values))
 
     assert values == {element: value for element, value in decoded.items() if element}
+
+
+def test_an_association_that_is_over_is_not_waited_for() -> None:
+    """pynetdicom's loop, which would pause, has ended with it."""
+    over = SimpleNamespace(
+        _accepted_cx={}, _reactor_checkpoint=threading.Event(), _is_paused=False, is_alive=lambda: False
+    )
+    started = time.monotonic()
+
+    with (
+        pytest.raises(RetrieveError, match="PACS ended the association"),
+        Conversation(over, "PACS", 60.0).open(),
+    ):
+        pass
+
+    assert time.monotonic() - started < 30.0
