@@ -5,6 +5,7 @@ patients by their ID; it is no part of the operational log, which names nobody.
 """
 
 from dicom_node.audit.events import (
+    Admitted,
     Begun,
     Declined,
     Event,
@@ -19,6 +20,7 @@ from dicom_node.audit.events import (
 from dicom_node.audit.trail import Trail
 
 __all__ = [
+    "Admitted",
     "Begun",
     "Declined",
     "Event",

@@ -31,6 +31,19 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """A listed peer was let in: its association accepted, `by` what ("certificate", "AE title and address").
+
+    Recorded once an hour for each; a monitor that sends C-ECHO all day would be all there is in the trail.
+    """
+
+    peer: str
+    address: str
+    calling: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Begun:
     """The first instance of a study came on an association or request."""
 
@@ -96,4 +109,4 @@ class Used:
     uri: str
 
 
-Event = Started | Stopped | Refused | Begun | Transferred | Declined | Queried | Retrieved | Used
+Event = Started | Stopped | Admitted | Refused | Begun | Transferred | Declined | Queried | Retrieved | Used

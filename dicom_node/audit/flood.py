@@ -1,6 +1,6 @@
-"""How many refusals a minute get a record of their own: a stranger who knocks all day must not fill the disk.
+"""What gets a record of its own: a stranger who knocks all day must not fill the disk, nor a monitor.
 
-Past the limit they are counted, and one record says how many there were, of whom the last was.
+Refusals past so many a minute are counted, and one record says how many there were, of whom the last was.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field, replace
 
-from dicom_node.audit.events import Refused
+from dicom_node.audit.events import Admitted, Refused
 
 EACH_MINUTE, MINUTE_S = 60, 60.0
+HOUR_S, REMEMBERED = 3600.0, 10_000
 
 
 @dataclass
@@ -44,3 +45,20 @@ class Flood:
         if last is None:
             return []
         return [replace(last, reason=f"{last.reason}; the last of {count} refusals without a record")]
+
+
+@dataclass
+class Hourly:
+    """Lets each peer, from each address, be recorded once an hour. Mutable: when each was, under `_lock`."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _at: dict[Admitted, float] = field(default_factory=dict)
+
+    def is_due(self, event: Admitted, now_s: float) -> bool:
+        with self._lock:
+            if now_s - self._at.get(event, float("-inf")) < HOUR_S:
+                return False
+            if len(self._at) >= REMEMBERED:
+                self._at.clear()  # a peer that calls from ever new addresses is recorded more often
+            self._at[event] = now_s
+            return True

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from dicom_node.audit.events import (
+    Admitted,
     Begun,
     Declined,
     Event,
@@ -40,6 +41,8 @@ AUDIT_LOG_USED = ("110101", "DCM", "Audit Log Used")
 BEGIN_TRANSFERRING = ("110102", "DCM", "Begin Transferring DICOM Instances")
 INSTANCES_TRANSFERRED = ("110104", "DCM", "DICOM Instances Transferred")
 QUERY = ("110112", "DCM", "Query")
+USER_AUTHENTICATION = ("110114", "DCM", "User Authentication")
+LOGIN = ("110122", "DCM", "Login")
 SECURITY_ALERT = ("110113", "DCM", "Security Alert")
 APPLICATION_START = ("110120", "DCM", "Application Start")
 APPLICATION_STOP = ("110121", "DCM", "Application Stop")
@@ -174,6 +177,20 @@ def _queried(event: Queried, ae_title: str) -> list[_Part]:  # A.5.3.10
     ]
 
 
+def _admitted(event: Admitted, ae_title: str) -> list[_Part]:  # A.5.3.12, of a node
+    known = {
+        "UserID": event.peer,
+        "AlternativeUserID": f"AETITLES={event.calling}",
+        "UserIsRequestor": "true",
+    }
+    where = {"NetworkAccessPointID": event.address, "NetworkAccessPointTypeCode": _kind_of(event.address)}
+    return [
+        _event(USER_AUTHENTICATION, "E", kind=LOGIN, said=f"by {event.by}"),
+        _Part("ActiveParticipant", {**known, **where}),
+        _us(ae_title, None, asks=False),
+    ]
+
+
 def _refused(event: Refused, ae_title: str) -> list[_Part]:  # A.5.3.11; "minor": what was tried had no effect
     said = f"{event.reason} (called {event.called})" if event.called else event.reason
     return [
@@ -185,8 +202,9 @@ def _refused(event: Refused, ae_title: str) -> list[_Part]:  # A.5.3.11; "minor"
 
 
 _MAKERS: Mapping[type, Callable[[Any, str], list[_Part]]] = {
-    Started: _application, Stopped: _application, Used: _used, Begun: _begun, Retrieved: _retrieved,
-    Transferred: _transferred, Declined: _declined, Queried: _queried, Refused: _refused,
+    Started: _application, Stopped: _application, Used: _used, Admitted: _admitted, Begun: _begun,
+    Retrieved: _retrieved, Transferred: _transferred, Declined: _declined, Queried: _queried,
+    Refused: _refused,
 }  # fmt: skip
 
 

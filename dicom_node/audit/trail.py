@@ -25,8 +25,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from dicom_node import log
-from dicom_node.audit.events import Event, Refused, Stopped
-from dicom_node.audit.flood import Flood
+from dicom_node.audit.events import Admitted, Event, Refused, Stopped
+from dicom_node.audit.flood import Flood, Hourly
 from dicom_node.audit.messages import message
 from dicom_node.errors import AuditError
 
@@ -92,7 +92,7 @@ class Trail:
     def __init__(self, folder: Path, ae_title: str, clock: Callable[[], datetime] = utc_now) -> None:
         self.folder, self._ae_title, self._clock = folder, ae_title, clock
         self._turn, self._count = threading.Lock(), threading.Lock()
-        self._flood = Flood()
+        self._flood, self._greeted = Flood(), Hourly()
         self.failures = 0
 
     def record(self, event: Event) -> None:
@@ -110,6 +110,8 @@ class Trail:
     def _due(self, event: Event) -> Sequence[Event]:
         if isinstance(event, Refused):
             return self._flood.let_through(event, time.monotonic())
+        if isinstance(event, Admitted):
+            return [event] if self._greeted.is_due(event, time.monotonic()) else []
         return [*self._flood.rest(), event] if isinstance(event, Stopped) else [event]
 
     def _append(self, text: str, now: datetime) -> None:

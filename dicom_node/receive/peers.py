@@ -30,6 +30,19 @@ class Rejection(Enum):
     FULL = (2, 3, 2)
     """Transient, presentation: local limit exceeded."""
 
+    @property
+    def sentence(self) -> str:
+        """For the audit trail."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Rejection.CALLING: "no listed peer calls so, from there, with that certificate",
+    Rejection.CONTEXT: "not the DICOM application context",
+    Rejection.CALLED: "this node is called otherwise",
+    Rejection.FULL: "as many associations as may be",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Peers:

@@ -141,6 +141,8 @@ def _judge(house: House, guest: Guest, asked: Proposal, certificate: str | None)
         _turn_away(house, guest, asked, Rejection.FULL)
         return
     guest.wire.widen()
+    by = "certificate" if certificate else "AE title and address"
+    house.trail.record(audit.Admitted(answer.name, guest.address, asked.calling, by))
     try:
         guest.wire.send(pdu)
         end = association.run()
@@ -155,7 +157,7 @@ def _judge(house: House, guest: Guest, asked: Proposal, certificate: str | None)
 
 def _turn_away(house: House, guest: Guest, asked: Proposal, why: Rejection) -> None:
     log.problem("receive.rejected", reason=why.name.lower(), address=guest.address)
-    house.trail.record(audit.Refused(guest.address, asked.calling, asked.called, why.name.lower()))
+    house.trail.record(audit.Refused(guest.address, asked.calling, asked.called, why.sentence))
     _say_last(guest.wire, rejected(*why.value))
 
 

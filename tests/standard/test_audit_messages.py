@@ -12,6 +12,7 @@ import pytest
 from pydicom.filereader import read_dataset
 
 from dicom_node.audit import (
+    Admitted,
     Begun,
     Declined,
     Event,
@@ -30,6 +31,7 @@ MR, SR = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.88.34"
 
 STARTED, STOPPED = Started("receive"), Stopped("receive")
 USED = Used("root", "file:///var/audit")
+ADMITTED = Admitted("pacs", "192.0.2.7", "PACS1", "certificate")
 BEGUN = Begun("pacs", "192.0.2.7", "1.2.3", "P1")
 RETRIEVED = Retrieved("pacs", "pacs.hospital", "1.2.3", True)
 CAME = Transferred("pacs", "192.0.2.7", True, "1.2.3", "P1", {MR: 24, SR: 1}, True)
@@ -38,7 +40,7 @@ DECLINED = Declined("pacs", "192.0.2.7", 0xA700, 12)
 QUERIED = Queried("pacs", "192.0.2.7", "STUDY", "1.2.3", 7)
 REFUSED = Refused("192.0.2.9", "STRANGER", "DICOMNODE", "not a listed peer")
 EVENTS: tuple[Event, ...] = (
-    STARTED, STOPPED, USED, BEGUN, RETRIEVED, CAME, WENT, DECLINED, QUERIED, REFUSED
+    STARTED, STOPPED, USED, BEGUN, RETRIEVED, CAME, WENT, DECLINED, QUERIED, REFUSED, ADMITTED
 )  # fmt: skip
 
 # A.5.1.1: element -> (attributes that must be, attributes that may be, children in order: name, least, most)
@@ -93,6 +95,7 @@ TABLES: list[tuple[Event, str, str, str, list[str], list[tuple[str, str, str]]]]
     (DECLINED, "110104", "R", "", ["110153", "110152"], [STUDY, PATIENT]),
     (QUERIED, "110112", "E", "", ["110153", "110152"], [("2", "3", "110181")]),
     (REFUSED, "110113", "E", "110126", ["", ""], [("2", "13", "110182")]),
+    (ADMITTED, "110114", "E", "110122", ["", ""], []),
 ]
 
 
@@ -147,7 +150,7 @@ def test_the_schema_of_this_test_refuses() -> None:
 def test_each_message_is_what_its_table_asks(
     event: Event, id_: str, action: str, kind: str, roles: list[str], objects: list[tuple[str, str, str]]
 ) -> None:
-    """A.5.3.1-3, 7, 10, 11: event, action, type, participants in their roles, objects with their codes."""
+    """A.5.3.1-3, 7, 10-12: event, action, type, participants in their roles, objects with their codes."""
     root = made(event)
 
     assert (id_, action, kind) == (

@@ -18,10 +18,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from dicom_node.audit import Begun, Refused, Started, Stopped, Trail, Transferred
+from dicom_node.audit import Admitted, Begun, Refused, Started, Stopped, Trail, Transferred
 from dicom_node.audit.chain import Anchor, verify
 from dicom_node.audit.command import checked
-from dicom_node.audit.flood import Flood
+from dicom_node.audit.flood import Flood, Hourly
 from dicom_node.audit.report import rows
 from dicom_node.config import Audit, Config
 from dicom_node.errors import AuditError
@@ -487,6 +487,20 @@ def test_the_last_refusals_are_summed_up_at_the_end(folder: Path) -> None:
     found = rows(folder)
     assert 62 == len(found)
     assert "peer; the last of 15 refusals without a record (called DICOMNODE)" == found[60]["detail"]
+
+
+def test_a_peer_that_calls_all_day_is_recorded_once_an_hour(folder: Path) -> None:
+    """By peer and address: a monitor's C-ECHO must not be all there is in the trail."""
+    monitor, scanner = (Admitted(name, "192.0.2.7", "AE", "certificate") for name in ("monitor", "scanner"))
+    hourly = Hourly()
+
+    due = [(hourly.is_due(monitor, at), hourly.is_due(scanner, at)) for at in (0.0, 5.0, 3599.0, 3600.0)]
+    trail = Trail(folder, "DICOMNODE", Clock())
+    for _ in range(3):
+        trail.record(monitor)
+
+    assert [(True, True), (False, False), (False, False), (True, True)] == due
+    assert ["User Authentication: Login"] == [row["what"] for row in rows(folder)]
 
 
 def test_check_looks_at_the_trail(folder: Path) -> None:
