@@ -102,19 +102,23 @@ class Stow:
         address = request.client.host if request.client else ""
         try:
             peer = self._admitted(request)
+            by = "token" if request.headers.get("authorization") else "certificate"
+            await self._record(audit.Admitted(peer.name, address, "STOW-RS", by))
             study_uid, boundary = _asked(request)
             with self._place(peer):
                 answer = await self._store(request, peer, address, study_uid, boundary)
         except Refusal as refusal:
             log.problem("web.refused", status=refusal.status, address=address)
             if refusal.status in (401, 403):
-                event = audit.Refused(address, "", "STOW-RS", str(refusal))
-                await asyncio.get_running_loop().run_in_executor(None, self._entrance.trail.record, event)
+                await self._record(audit.Refused(address, "", "STOW-RS", str(refusal)))
             answer = JSONResponse({"error": str(refusal)}, refusal.status, headers=refusal.headers)
             answer.headers["Connection"] = "close"
         except ClientGone:
             return
         await _send(answer, scope, receive, send)
+
+    async def _record(self, event: audit.Event) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._entrance.trail.record, event)
 
     def _admitted(self, request: Request) -> Peer:
         """Raises Refusal: 401 for a stranger, 403 for a peer that may not send."""
