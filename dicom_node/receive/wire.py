@@ -40,8 +40,6 @@ class Wire:
         self._buffer = bytearray(FIRST_BYTES)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        self.received = 0
-        """Bytes that ever came."""
         seconds = struct.pack("ll", LOOK_EVERY_S, 0)
         connection.settimeout(None)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
@@ -123,7 +121,6 @@ class Wire:
             if not count:
                 raise Gone
             self._end += count
-            self.received += count
             # A sender with Nagle's algorithm waits for this before it sends on: 40 ms each time.
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             if time.monotonic() >= until:
