@@ -170,9 +170,13 @@ def gone(worker: str) -> bool:
 
 @contextmanager
 def scratch(data_dir: Path, worker: str) -> Iterator[Path]:
-    """A folder for one job's result files, on the archive's disk, gone afterwards."""
+    """A folder for one job's result files, on the archive's disk, gone afterwards. Raises OutOfStorage."""
     parent = data_dir / "scratch" / worker
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        why = f"the folder for a job's results cannot be made: {error.strerror}"
+        raise OutOfStorage(why) from error
     try:
         yield parent
     finally:

@@ -14,10 +14,11 @@ from sqlalchemy import Engine, event
 
 from dicom_node.config import Config
 from dicom_node.node import build
+from dicom_node.store import database
 from dicom_node.store.catalog import Catalog, Recorded
 
 _fsync = os.fsync
-_engine_for = build.engine_for
+_engine_for = database.engine_for
 _record = Catalog.record
 
 
@@ -51,7 +52,7 @@ def acknowledged_before_commit() -> None:
         late.append(arguments)
         return Recorded.NEW
 
-    Catalog.record = record  # type: ignore[method-assign]
+    Catalog.record = record  # type: ignore[method-assign, assignment]
 
 
 def checkpoints_often() -> None:
@@ -64,7 +65,7 @@ def _with_pragma(pragma: str) -> None:
         event.listen(engine, "connect", lambda connection, _: connection.execute(f"PRAGMA {pragma}"))
         return engine
 
-    build.engine_for = engine_for
+    build.engine_for = engine_for  # type: ignore[attr-defined]
 
 
 CONTROLS: dict[str, Callable[[], None]] = {

@@ -36,6 +36,8 @@ class Op(IntEnum):
     MKDIR = 8
     RMDIR = 9
     LINK = 10
+    REACHED = 11
+    """The chosen call; nothing is done yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +182,8 @@ class Disk:
             self._rename(entry.name, entry.other)
         elif entry.op in (Op.UNLINK, Op.RMDIR):
             self._set(entry.name, None)
+        elif entry.op is Op.REACHED:
+            return
         elif entry.op is Op.WRITE:
             self._file(entry).change(entry.offset, entry.data)
         elif entry.op is Op.TRUNCATE:

@@ -18,12 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crash.area import Area, Child, Content, Link
-from crash.disk import as_found, read_journal
+from crash.disk import Op, as_found, read_journal
 from crash.node import configured
 from crash.shim import NEVER, Action, Shim
 from crash.workloads import Promises, Receive, Step
+from dicom_node.config import Config
 
 Work = Receive | Step
+SWEPT = ("unaccounted: spool/", "unaccounted: scratch/")
+OVER = "over"
+"""The helper's word for a folder that is done."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,12 @@ class Gate:
         self._run, self._rebuilt = Area(folder / "run"), Area(folder / "rebuilt")
         self._port, self._peer_port = port, peer_port
         self._journal = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._help: Child | None = None
+        self._helper_log = folder / "helper.log"
         self.control: Callable[[], None] | None = None
         """Spoils the child, so that the gate has something to find."""
 
-    def base(self, start: Content, work: Callable[[Link, object], None]) -> Content:
+    def base(self, start: Content, work: Callable[[Link, Config], None]) -> Content:
         """What the folder holds after some work that nothing happens to."""
         self._run.fill(start)
         config = configured(self._run.folder, self._port, self._peer_port)
@@ -91,15 +97,9 @@ class Gate:
             if not reached:
                 break
             at += stride
+        self._dismiss()
         tally.seconds = time.monotonic() - began
         return tally
-
-    def count(self, work: Work, base: Content) -> int:
-        """Crash points of an undisturbed run; it must find nothing, and the model must be the folder."""
-        tally = Tally()
-        self._case(work, base, Point(NEVER, Action.KILL_BEFORE), tally, 1, 0)
-        assert not tally.losses, tally.losses
-        return tally.counts["calls"]
 
     def _case(self, work: Work, base: Content, point: Point, tally: Tally, views: int, seed: int) -> bool:
         self._run.fill(base)
@@ -115,22 +115,24 @@ class Gate:
         died = code == -9
         where = f"{work.name}, {point}"
         if not died and code != 0:
-            tally.losses.append(f"{where}: ended with {code}: {self._last_words()}")
+            tally.losses.append(f"{where}: ended with {code}: {self._last_words(self._log)}")
             return False
+        reached = any(entry.op is Op.REACHED for entry in entries)
         if not died and not point.faults and point.at != NEVER:
-            return False
+            return reached  # amid a call that is no write nobody dies
         found = as_found(str(self._run.folder))
         self._compare(disk.now(), found, where)
         if point.faults:
-            reached = len(entries) >= point.at
+            if not reached:
+                return False
             lost = work.finished(self._run.folder, promises)
-            # with a disk that fails for good a spool file cannot be removed; the next start does it
-            lost = [what for what in lost if not what.startswith("unaccounted: spool/")]
+            # what could not be removed while the disk failed, the next start removes
+            lost = [what for what in lost if not what.startswith(SWEPT)]
             tally.counts["faults"] += 1
             tally.losses += [f"{where}: {what}" for what in lost]
             tally.losses += self._judge(work, self._fresh(disk.durable()), promises, f"{where}, then power")
             tally.counts["power losses"] += 1
-            return reached
+            return True
         tally.losses += self._judge(work, self._run, promises, f"{where}, killed")
         tally.counts["kills"] += 1
         dice = random.Random(f"{seed} {point.at}")
@@ -162,20 +164,37 @@ class Gate:
 
     def _judge(self, work: Work, area: Area, promises: Promises, where: str) -> list[str]:
         """Start on what is left, look, do the work again, look again."""
-        config = configured(area.folder, self._port, self._peer_port)
         again = Promises(list(promises.acknowledged), promises.said_done, list(promises.wrong))
         peer = work.peer if isinstance(work, Step) else None
         had = list(peer.acknowledged) if peer is not None else []
-        forked = Child(lambda link: work.again(config, link), self._log)
-        lost = work.resend(forked.link, again, lambda: work.look(area.folder, again))
-        code = forked.wait()
-        if code != 0:
-            lost.append(f"the work cannot be done again ({code}): {self._last_words()}")
-        else:
+        link = self._helper(work).link
+        link.tell(str(area.folder))
+        lost = work.resend(link, again, lambda: work.look(area.folder, again))
+        if link.hear() == OVER:
             lost += [what for what in work.finished(area.folder, again) if what not in lost]
+        else:
+            lost.append(f"the work cannot be done again: {self._last_words(self._helper_log)}")
+            self._dismiss()
         if peer is not None:
             peer.acknowledged = had
         return [f"{where}: {what}" for what in lost]
+
+    def _helper(self, work: Work) -> Child:
+        """Does the work again after a crash. Nothing happens to it, so it serves for a whole walk."""
+        if self._help is None:
+
+            def serve(link: Link) -> None:
+                while folder := link.hear():
+                    work.again(configured(Path(folder), self._port, self._peer_port), link)
+                    link.tell(OVER)
+
+            self._help = Child(serve, self._helper_log)
+        return self._help
+
+    def _dismiss(self) -> None:
+        if self._help is not None:
+            self._help.wait()
+            self._help = None
 
     def _compare(self, model: Content, found: Content, where: str) -> None:
         """The journal missed nothing: replayed, it gives the folder. The -shm is written through a map."""
@@ -185,8 +204,8 @@ class Gate:
         )  # fmt: skip
         assert not differ, f"{where}: the journal does not explain {differ}"
 
-    def _last_words(self) -> str:
-        return " ".join(self._log.read_text(errors="replace").split())[-400:]
+    def _last_words(self, log: Path) -> str:
+        return " ".join(log.read_text(errors="replace").split())[-400:]
 
 
 def _views(views: int, dice: random.Random) -> tuple[bool, ...]:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import argparse
 import errno
+import itertools
 import json
 import os
+import selectors
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from crash.area import Content
 from crash.bases import SLICES, Bases, bases, warm_up
 from crash.controls import CONTROLS, checkpoints_often
 from crash.gate import Gate, Tally, Work
@@ -44,7 +48,12 @@ KILLS = POWER_LOSSES = 10_000
 PART = 6
 """The part walks every sixth crash point or fewer."""
 BEFORE, AFTER, AMID, FAIL, FAIL_FROM = Action
-_KILLING = (BEFORE, AFTER, AMID)
+KILLING = (BEFORE, AFTER, AMID)
+ROUNDS_OF_STEPS = 6
+"""The folder before T2, T3 and T4 is always the same one: more rounds find little."""
+
+FromBases = Callable[[Bases], Content]
+Stage = tuple[Step, FromBases]
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,7 @@ class Task:
 
     name: str
     work: Work
-    base: Callable[[Bases], dict[str, bytes]]
+    base: FromBases
     action: Action
     error: int = 0
     views: int = 1
@@ -70,27 +79,32 @@ def tasks(peer: Peer, *, part: bool) -> Iterator[Task]:
     thin = PART if part else 1
     yield from _controls(thin)
     first = Receive(sending(0, images=1), "first start", from_nothing=True)
-    yield Task(first.name, first, _nothing, BEFORE, stride=thin * 12 if part else 1)
-    yield from _faults(steps, thin)
-    number = 0
-    while True:
-        for at, action in enumerate(_KILLING):
-            number += 1
-            odd = bool(number % 2)
-            more = {
-                "action": action, "views": 2 if part else 1, "seed": number, "wal": odd,
-                "hook": checkpoints_often if odd else None,
-            }  # fmt: skip
-            if part and at == 2:
-                continue
-            yield Task("receive", Receive(sending(number)), _empty, stride=thin * 2 if part else 1, **more)
-            several = Receive(sending(number, associations=3), "receive, 3 associations")
-            yield Task(several.name, several, _empty, stride=thin * 5 if part else 1, **more)
-            if number <= 6:
-                for step, base in steps:
-                    yield Task(step.name, step, base, stride=thin * 2 if part else 1, **more)
-        if part:
+    yield Task(first.name, first, _nothing, BEFORE, stride=_thinned(thin, 12))
+    for number in itertools.count(1):
+        if part and number > 2:
             return
+        if number == 2:
+            yield from _faults(steps, thin)
+        yield from _round(number, steps, thin, views=2 if part else 1)
+
+
+def _round(number: int, steps: list[Stage], thin: int, *, views: int) -> Iterator[Task]:
+    """Everything once, killed in one of the three ways; odd rounds find a -wal, and see checkpoints."""
+    odd = bool(number % 2)
+    killed = partial(
+        Task, action=KILLING[(number - 1) % len(KILLING)], views=views, seed=number, wal=odd,
+        hook=checkpoints_often if odd else None,
+    )  # fmt: skip
+    yield killed("receive", Receive(sending(number)), _empty, stride=_thinned(thin, 2))
+    several = Receive(sending(number, associations=3), "receive, 3 associations")
+    yield killed(several.name, several, _empty, stride=_thinned(thin, 5))
+    if number <= ROUNDS_OF_STEPS:
+        for step, base in steps:
+            yield killed(step.name, step, base, stride=_thinned(thin, 2))
+
+
+def _thinned(thin: int, more: int) -> int:
+    return thin * more if thin > 1 else 1
 
 
 def _controls(thin: int) -> Iterator[Task]:
@@ -98,38 +112,36 @@ def _controls(thin: int) -> Iterator[Task]:
         yield Task(name, Receive(sending(7)), _empty, BEFORE, stride=thin, hook=spoil, control=True)
 
 
-def _faults(steps: list[tuple[Step, Callable[[Bases], dict[str, bytes]]]], thin: int) -> Iterator[Task]:
+def _faults(steps: list[Stage], thin: int) -> Iterator[Task]:
     for error in (errno.ENOSPC, errno.EIO):
         for action in (FAIL, FAIL_FROM):
-            stride = thin * 2 if thin > 1 else 1
-            yield Task("receive", Receive(sending(3)), _empty, action, error, stride=stride, seed=3)
+            yield Task(
+                "receive", Receive(sending(3)), _empty, action, error, stride=_thinned(thin, 2), seed=3
+            )  # fmt: skip
             if thin == 1:
                 work = Receive(sending(4, associations=3), "receive, 3 associations")
                 yield Task(work.name, work, _empty, action, error, seed=4, wal=True, hook=checkpoints_often)
             for step, base in steps:
-                yield Task(step.name, step, base, action, error, stride=stride * 2 if thin > 1 else 1)
+                yield Task(step.name, step, base, action, error, stride=_thinned(thin, 4))
 
 
-def _steps(peer: Peer) -> list[tuple[Step, Callable[[Bases], dict[str, bytes]]]]:
-    def never(folder: Path) -> list[str]:
-        return []
-
+def _steps(peer: Peer) -> list[Stage]:
     return [
         (
             Step("assemble", assemble, assembled(SLICES), assembled_wholly_or_not(SLICES)),
             lambda b: b.received,
         ),
         (Step("results", commit_results, results_are_whole, results_wholly_or_not), lambda b: b.assembled),
-        (Step("deliver", deliver, delivered(peer), as_the_peer_has_it(peer), peer), lambda b: b.finished),
+        (Step("deliver", deliver, delivered, as_the_peer_has_it(peer), peer), lambda b: b.finished),
     ]
 
 
-def _nothing(_: Bases) -> dict[str, bytes]:
+def _nothing(_: Bases) -> Content:
     return {}
 
 
-def _empty(found: Bases) -> dict[str, bytes]:
-    return dict(found.empty)
+def _empty(found: Bases) -> Content:
+    return found.empty
 
 
 def walk(folder: Path, *, part: bool, share: int, shares: int) -> Iterator[dict[str, object]]:
@@ -202,8 +214,6 @@ def _all(folder: Path, *, part: bool, jobs: int) -> int:
 
 
 def _merged(running: list[subprocess.Popen[str]]) -> Iterator[str]:
-    import selectors
-
     with selectors.DefaultSelector() as selector:
         for process in running:
             selector.register(process.stdout, selectors.EVENT_READ)  # type: ignore[arg-type]

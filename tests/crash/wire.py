@@ -87,10 +87,10 @@ class Peer:
     def serve(self, until: int) -> None:
         """One association after the other, until the file descriptor `until` can be read."""
         while True:
-            ready, _, _ = select.select([self._listening, until], [], [], TIMEOUT_S)
+            ready, _, _ = select.select([self._listening.fileno(), until], [], [], TIMEOUT_S)
             if not ready:
                 raise TimeoutError("the node neither called nor ended")
-            if self._listening not in ready:
+            if self._listening.fileno() not in ready:
                 return
             connection, _ = self._listening.accept()
             connection.settimeout(TIMEOUT_S)

@@ -1,7 +1,11 @@
-"""The four transactions, each as a child does it, what its parent is promised meanwhile, and how to judge.
+"""The four transactions: `Receive` is T1, a `Step` one of T2 to T4.
 
-A child works in a folder on which it may die at any call. `again` is what is done after a crash: the start of
-the node, and the work once more.
+child      arms the shim, works, says when it is done; on the way it may die at any call. With faults it
+           goes on after an error, heals when told, works again, and comes to a good end
+converse   the parent's side of it, which hears what was promised and outlives it
+again      after a crash, where nothing happens any more: the start of the node, and the work once more
+resend     the parent's side of that; looks right after the start
+look       what is lost; finished: what is wrong when all was done again
 """
 
 from __future__ import annotations
@@ -10,7 +14,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from crash.area import Link
 from crash.books import disagreements, kept, missing, rows, unaccounted
@@ -42,25 +45,6 @@ class Promises:
     said_done: bool = False
     wrong: list[str] = field(default_factory=list)
     """Answers that no healthy node gives."""
-
-
-class Workload(Protocol):
-    name: str
-
-    def child(self, config: Config, link: Link, arm: Callable[[], None], heal: Heal, faults: bool) -> None:
-        """Arms, works, says `done`. With faults it goes on after an error, heals when told, and ends well."""
-
-    def converse(self, link: Link, promises: Promises) -> None:
-        """The parent's side of `child`, until it died or is done."""
-
-    def again(self, config: Config, link: Link) -> None:
-        """In a child that nothing happens to: the start, and the work once more."""
-
-    def look(self, folder: Path, promises: Promises) -> list[str]:
-        """What is lost right after the crash, or after the start."""
-
-    def finished(self, folder: Path, promises: Promises) -> list[str]:
-        """What is wrong when all was done again."""
 
 
 # ---- T1 ----------------------------------------------------------------------------------
@@ -116,6 +100,8 @@ class Receive:
         scp.start()
         link.tell(str(scp.port))
         link.hear()
+        scp.stop(0.0)
+        node.engine.dispose()
 
     def look(self, folder: Path, promises: Promises) -> list[str]:
         return missing(folder, promises.acknowledged) + disagreements(folder)
@@ -324,13 +310,10 @@ def deliver(node: Node) -> None:
     flow.deliver(node).deliver_due()
 
 
-def delivered(peer: Peer) -> Callable[[Path], list[str]]:
-    def wrong(folder: Path) -> list[str]:
-        states = rows(folder, "SELECT state, status FROM deliveries")
-        expected = [("COMPLETED", 0)] * len(KINDS)
-        return [] if expected == states else [f"T4: {states} instead of {expected}"]
-
-    return wrong
+def delivered(folder: Path) -> list[str]:
+    states = rows(folder, "SELECT state, status FROM deliveries")
+    expected = [("COMPLETED", 0)] * len(KINDS)
+    return [] if expected == states else [f"T4: {states} instead of {expected}"]
 
 
 def as_the_peer_has_it(peer: Peer) -> Callable[[Path], list[str]]:

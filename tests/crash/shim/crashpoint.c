@@ -23,7 +23,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { CREATE = 1, WRITE, TRUNCATE, SYNC, SYNC_FAILED, RENAME, UNLINK, MKDIR, RMDIR, LINK };
+enum { CREATE = 1, WRITE, TRUNCATE, SYNC, SYNC_FAILED, RENAME, UNLINK, MKDIR, RMDIR, LINK, REACHED };
 enum { KILL_BEFORE = 1, KILL_AFTER, KILL_AMID, FAIL, FAIL_FROM };
 
 /* One entry of the journal; two names and the written bytes follow. Native byte order. */
@@ -100,9 +100,12 @@ static void die(void) {
 
 static int needs_room(int op) { return op != UNLINK && op != RMDIR; }
 
+static void done(int, uint64_t, uint64_t, const char *, const char *, const struct iovec *, int, size_t);
+
 /* Count one call; 1 where it must fail now (errno is set). */
 static int reached(int op) {
     count++;
+    if (count == at && action != KILL_AFTER) done(REACHED, 0, 0, NULL, NULL, NULL, 0, 0);
     if (action == KILL_BEFORE && count == at) die();
     if ((action == FAIL && count == at) || (action == FAIL_FROM && count >= at)) {
         if (error_number == ENOSPC && !needs_room(op)) return 0;
