@@ -12,6 +12,7 @@ from crash.material import CONFLICTS, Item, after_file_meta
 from dicom_node.digest import is_digest_of
 from dicom_node.domain.identity import Digest
 
+LOST = "and lost"
 LEFT_IN_PEACE = {"node.sqlite3", "node.sqlite3-wal", "node.sqlite3-shm"}
 
 
@@ -34,7 +35,7 @@ def missing(folder: Path, items: list[Item]) -> list[str]:
     known = _by_uid(folder, "instances")
     aside = _by_uid(folder, "conflicts")
     return [
-        f"acknowledged with 0x{item.status:04X} and lost: {item.uid}"
+        f"acknowledged with 0x{item.status:04X} {LOST}: {item.uid}"
         for item in items
         if not _holds(folder, (aside if item.status == CONFLICTS else known).get(item.uid, []), item)
     ]

@@ -13,6 +13,7 @@ from typing import Any  # Any: stands for whatever the replaced function takes
 from sqlalchemy import Engine, event
 
 from dicom_node.config import Config
+from dicom_node.errors import DicomNodeError
 from dicom_node.node import build
 from dicom_node.store import database
 from dicom_node.store.catalog import Catalog, Recorded
@@ -55,6 +56,16 @@ def acknowledged_before_commit() -> None:
     Catalog.record = record  # type: ignore[method-assign, assignment]
 
 
+def success_after_an_error() -> None:
+    def record(self: Catalog, *arguments: Any) -> Recorded:
+        try:
+            return _record(self, *arguments)
+        except DicomNodeError:
+            return Recorded.NEW
+
+    Catalog.record = record  # type: ignore[method-assign, assignment]
+
+
 def checkpoints_often() -> None:
     _with_pragma("wal_autocheckpoint = 6")
 
@@ -68,9 +79,12 @@ def _with_pragma(pragma: str) -> None:
     build.engine_for = engine_for  # type: ignore[attr-defined]
 
 
+FAULTY = "success after an error"
+"""Loses nothing until a call fails."""
 CONTROLS: dict[str, Callable[[], None]] = {
     "no file fsync": no_file_fsync,
     "no folder fsync": no_folder_fsync,
     "synchronous = NORMAL": synchronous_normal,
     "acknowledged before commit": acknowledged_before_commit,
+    FAULTY: success_after_an_error,
 }

@@ -22,7 +22,8 @@ from pathlib import Path
 
 from crash.area import Content
 from crash.bases import SLICES, Bases, bases, warm_up
-from crash.controls import CONTROLS, checkpoints_often
+from crash.books import LOST
+from crash.controls import CONTROLS, FAULTY, checkpoints_often
 from crash.gate import Gate, Tally, Work
 from crash.material import sending
 from crash.shim import Action, Shim, compiled
@@ -109,7 +110,10 @@ def _thinned(thin: int, more: int) -> int:
 
 def _controls(thin: int) -> Iterator[Task]:
     for name, spoil in CONTROLS.items():
-        yield Task(name, Receive(sending(7)), _empty, BEFORE, stride=thin, hook=spoil, control=True)
+        action, error = (FAIL, errno.EIO) if name == FAULTY else (BEFORE, 0)
+        yield Task(
+            name, Receive(sending(7)), _empty, action, error, stride=thin, hook=spoil, control=True
+        )  # fmt: skip
 
 
 def _faults(steps: list[Stage], thin: int) -> Iterator[Task]:
@@ -166,7 +170,8 @@ def walk(folder: Path, *, part: bool, share: int, shares: int) -> Iterator[dict[
             total.add(tally)
         yield {
             "name": task.name, "action": task.action.name, "error": errno.errorcode.get(task.error, ""),
-            "control": task.control, "losses": len(tally.losses), "first": tally.losses[:5],
+            "control": task.control, "losses": len(tally.losses),
+            "acknowledged_and_lost": sum(LOST in loss for loss in tally.losses), "first": tally.losses[:5],
             "calls": tally.counts["calls"], "kills": tally.counts["kills"], "faults": tally.counts["faults"],
             "power_losses": tally.counts["power losses"], "seconds": round(tally.seconds, 1),
         }  # fmt: skip
@@ -229,7 +234,7 @@ def _merged(running: list[subprocess.Popen[str]]) -> Iterator[str]:
 def summary(lines: list[dict[str, object]], seconds: float, failed: int) -> bool:
     """The last line; True where nothing was lost, every control caught, every process at its end."""
     honest = [line for line in lines if not line["control"]]
-    caught = {str(line["name"]) for line in lines if line["control"] and line["losses"]}
+    caught = {str(line["name"]) for line in lines if line["control"] and line["acknowledged_and_lost"]}
     keys = ("kills", "power_losses", "faults", "losses")
     total = {key: sum(int(str(line[key])) for line in honest) for key in keys}
     blind = sorted(set(CONTROLS) - caught)
