@@ -65,7 +65,7 @@ def receive(
         typer.Option(
             help="With commas, of: storescp, storescp-defaults, orthanc, orthanc-unsynced, pynetdicom."
         ),
-    ] = "storescp,orthanc,pynetdicom",
+    ] = "storescp,storescp-defaults,orthanc,pynetdicom",
     large_gb: Annotated[float, typer.Option(min=0.01, max=60.0, help="Size of the large instance.")] = 1.0,
     tiny: Annotated[bool, typer.Option("--tiny", help="A few instances, to see that it runs.")] = False,
     markdown: Annotated[
