@@ -3,6 +3,7 @@
 Importing this is cheap; `Bundle` loads torch when it is constructed.
 """
 
+from dicom_node.domain.codebook import code
 from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import (
     Algorithm,
@@ -27,5 +28,5 @@ __all__ = [
     "Algorithm", "Bundle", "Case", "Certainty", "Code", "Contrast", "Findings", "FrameRef", "HeatMap",
     "IntendedUse", "Level", "ModelError", "Need", "NotPerformed", "OperatingPoint", "Patient", "Pipeline",
     "PipelineError", "Plane", "Region", "Score", "SequenceScore", "SliceScore", "Stack", "Study", "Verdict",
-    "Volume",
+    "Volume", "code",
 ]  # fmt: skip

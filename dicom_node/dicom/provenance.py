@@ -15,6 +15,7 @@ from importlib import metadata
 from pydicom.dataset import Dataset
 
 from dicom_node.dicom.uids import derived_uid
+from dicom_node.domain.codebook import code
 from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Algorithm
 from dicom_node.domain.identity import UID
@@ -26,10 +27,9 @@ try:
 except metadata.PackageNotFoundError:  # run from a source tree that was never installed
     SOFTWARE_VERSION = "0"
 
-ACQUISITION_EQUIPMENT = Code("109101", "DCM", "Acquisition Equipment")
-PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
-"""CID 7005."""
-PROCESSING_ALGORITHM = Code("Newcode1", "99IHE", "Processing Algorithm")
+ACQUISITION_EQUIPMENT = code("acquisition-equipment")
+PROCESSING_EQUIPMENT = code("processing-equipment")
+PROCESSING_ALGORITHM = code("processing-algorithm")
 """IHE RAD AI Results, 6.5.3.1: its placeholder code, as published."""
 
 
@@ -84,12 +84,12 @@ def _item(algorithm: Algorithm, purpose: Code) -> Dataset:
     return item
 
 
-def code_item(code: Code) -> Dataset:
+def code_item(of: Code) -> Dataset:
     """Item of a code sequence, PS3.3 8.8."""
     item = Dataset()
-    item.CodeValue = code.value
-    item.CodingSchemeDesignator = code.scheme
-    item.CodeMeaning = code.meaning
+    item.CodeValue = of.value
+    item.CodingSchemeDesignator = of.scheme
+    item.CodeMeaning = of.meaning
     return item
 
 

@@ -19,6 +19,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from dicom_node.dicom.provenance import MANUFACTURER
 from dicom_node.dicom.uids import derived_uid
+from dicom_node.domain.codebook import code
 from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Algorithm, HeatMap, Region
 from dicom_node.domain.identity import UID
@@ -29,10 +30,14 @@ from dicom_node.encode.source import StackKey, stack_key
 
 _MR = "1.2.840.10008.5.1.4.1.1.4"
 _COLOURS = ((255, 106, 61), (0, 180, 216), (255, 200, 40), (190, 110, 255), (80, 200, 120))
-_ARTIFICIAL_INTELLIGENCE = Concept("123110", "DCM", "Artificial Intelligence")
-_NO_UNITS = Concept("1", "UCUM", "no units")
 
 
+def concept(of: Code) -> Concept:
+    return Concept(of.value, of.scheme, plain(of.meaning))
+
+
+_ARTIFICIAL_INTELLIGENCE = concept(code("artificial-intelligence"))
+_NO_UNITS = concept(code("no-units"))
 Planes = dict[StackKey, list[Dataset]]
 
 
@@ -139,10 +144,6 @@ def _parametric_map(run: Run, heats: Sequence[HeatMap], place: int, planes: Plan
         data_set, run, ResultKind.PM, (*stack_key(heat.stack), again),
         series_number=SERIES_NUMBERS[ResultKind.PM] + place, what=f"heatmap, {_short(heat.stack)}",
     )  # fmt: skip
-
-
-def concept(code: Code) -> Concept:
-    return Concept(code.value, code.scheme, plain(code.meaning))
 
 
 def _short(stack: Stack) -> str:

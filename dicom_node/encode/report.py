@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 import highdicom as hd
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code as Concept
 
 from dicom_node.dicom.provenance import MANUFACTURER, code_item
+from dicom_node.domain.codebook import code
 from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Algorithm, Score, Verdict
 from dicom_node.domain.job import ResultKind, ResultObject
@@ -22,21 +22,21 @@ from dicom_node.encode import words
 from dicom_node.encode.document import SERIES_NUMBERS, Run, clipped, finish, nobody, plain
 from dicom_node.encode.images import concept, frames_by_instance, tracking
 
-_TITLE = Code("126001", "DCM", "Oncology Measurement Report")
-_PROCEDURE = Concept("25056-3", "LN", "MRI unspecified body region")
-"""CID 100; more specific procedures are not in it."""
-_PROBABILITY_OF_CANCER = Code("111047", "DCM", "Probability of cancer")
-_PROBABILITY = Concept("122157", "DCM", "Probability")
-_NUMBER_OF_FRAMES = Concept("121140", "DCM", "Number of Frames")
-_FRAMES = Concept("{frames}", "UCUM", "frames")
-_EQUIVALENT_MEANING = Concept("121050", "DCM", "Equivalent Meaning of Concept Name")
-_DIAGNOSIS = Code("439401001", "SCT", "Diagnosis")
-_CONCLUSION = Code("121077", "DCM", "Conclusion")
-_COMMENT = Code("121106", "DCM", "Comment")
-_QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
-_IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
-_PERCENT = Concept("%", "UCUM", "Percent")
-_ARTIFICIAL_INTELLIGENCE = Concept("123110", "DCM", "Artificial Intelligence")
+_TITLE = code("oncology-measurement-report")
+_PROCEDURE = concept(code("mri-procedure"))
+_PROBABILITY_OF_CANCER = code("probability-of-cancer")
+_PROBABILITY = concept(code("probability"))
+_NUMBER_OF_FRAMES = concept(code("number-of-frames"))
+_FRAMES = concept(code("frames"))
+_EQUIVALENT_MEANING = concept(code("equivalent-meaning"))
+_DIAGNOSIS = code("diagnosis")
+_CONCLUSION = code("conclusion")
+_COMMENT = code("comment")
+_QUALITATIVE_EVALUATIONS = code("qualitative-evaluations")
+_IMAGING_MEASUREMENTS = code("imaging-measurements")
+_PERCENT = concept(code("percent"))
+_ARTIFICIAL_INTELLIGENCE = concept(code("artificial-intelligence"))
+_DEVICE = concept(code("device"))
 
 
 def structured_report(run: Run) -> ResultObject:
@@ -188,7 +188,7 @@ def _observer(run: Run) -> hd.sr.ObservationContext:
     )
     return hd.sr.ObservationContext(
         observer_device_context=hd.sr.ObserverContext(
-            observer_type=Concept("121007", "DCM", "Device"), observer_identifying_attributes=device
+            observer_type=_DEVICE, observer_identifying_attributes=device
         )
     )
 

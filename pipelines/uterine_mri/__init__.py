@@ -23,7 +23,6 @@ from dicom_node.pipeline import (
     Bundle,
     Case,
     Certainty,
-    Code,
     Contrast,
     Findings,
     HeatMap,
@@ -39,6 +38,7 @@ from dicom_node.pipeline import (
     Stack,
     Verdict,
     Volume,
+    code,
 )
 
 from .fusion import DECIMALS, read_fusion, read_operating_point, sigmoid
@@ -51,15 +51,16 @@ if TYPE_CHECKING:
 FILTER = "uterine_tumor_filter"
 EVALUATOR = "uterine_sarcoma_evaluator"
 
-SARCOMA = Code("254877001", "SCT", "Sarcoma of uterus")
-LEIOMYOMA = Code("95315005", "SCT", "Uterine leiomyoma")
-INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
-NEOPLASM = Code("108369006", "SCT", "Neoplasm")
-UTERUS = Code("35039007", "SCT", "Uterus")
-ABNORMAL = Code("49755003", "SCT", "Morphologically abnormal structure")
-PROBABILITY = Code("111047", "DCM", "Probability of cancer")
-PERCENT = Code("%", "UCUM", "Percent")
-GRAD_CAM = Code("130403", "DCM", "Gradient-weighted class activation")
+SARCOMA = code("sarcoma-of-uterus")
+LEIOMYOMA = code("uterine-leiomyoma")
+INDETERMINATE = code("indeterminate")
+NEOPLASM = code("neoplasm")
+UTERUS = code("uterus")
+PROBABILITY = code("probability-of-cancer")
+PERCENT = code("percent")
+GRAD_CAM = code("class-activation")
+ATTENTION = code("spatial-concept")
+"""Of the marked region: it is where the network looked, neither anatomy nor the outline of a tumour."""
 
 MAP_STEPS = 255
 """Maps are rounded to this many steps, so that the last bits of a float never decide about bytes."""
@@ -256,8 +257,8 @@ def _lead(maps: tuple[HeatMap, ...]) -> Stack | None:
 
 def _region(heat: HeatMap, score: float | None) -> Region:
     return Region(
-        stack=heat.stack, mask=marked(heat.values, REGION_FROM, share=0.1, at_most=3), category=ABNORMAL,
-        kind=NEOPLASM, label=f"Grad-CAM of the sarcoma class, from {REGION_FROM:g} of its maximum",
+        stack=heat.stack, mask=marked(heat.values, REGION_FROM, share=0.1, at_most=3), category=ATTENTION,
+        kind=GRAD_CAM, label=f"Grad-CAM of the sarcoma class, from {REGION_FROM:g} of its maximum",
         site=UTERUS, score=score,
     )  # fmt: skip
 

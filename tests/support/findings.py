@@ -17,6 +17,7 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from dicom_node.dicom.uids import derived_uid
+from dicom_node.domain.codebook import code
 from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import (
     Algorithm,
@@ -35,13 +36,13 @@ from dicom_node.domain.identity import UID, Digest
 from dicom_node.domain.series import Contrast, FrameRef, Patient, Plane, Stack, StoredInstance, Study
 
 CANARY = "CANARY^NEVER^LOGGED"
-SARCOMA = Code("254877001", "SCT", "Sarcoma of uterus")
-LEIOMYOMA = Code("95315005", "SCT", "Uterine leiomyoma")
-NEOPLASM = Code("108369006", "SCT", "Neoplasm")
-UTERUS = Code("35039007", "SCT", "Uterus")
-INDETERMINATE = Code("82334004", "SCT", "Indeterminate")
-GRAD_CAM = Code("130403", "DCM", "Gradient-weighted class activation")
-ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+SARCOMA = code("sarcoma-of-uterus")
+LEIOMYOMA = code("uterine-leiomyoma")
+NEOPLASM = code("neoplasm")
+UTERUS = code("uterus")
+INDETERMINATE = code("indeterminate")
+GRAD_CAM = code("class-activation")
+ATTENTION = code("spatial-concept")
 MODELS = (
     Algorithm(
         "Tumor Image Filter", "1.0.0", Digest("1" * 64), "Keeps the slices that show tumour.",
@@ -199,7 +200,7 @@ def _scored(stack: Stack, probability: float, kept: int) -> SequenceScore:
 
 
 def _region(stack: Stack) -> Region:
-    return Region(stack, blob(stack) > 0.5, ABNORMAL, NEOPLASM, "Attention of the model", UTERUS, 0.8)
+    return Region(stack, blob(stack) > 0.5, ATTENTION, GRAD_CAM, "Attention of the model", UTERUS, 0.8)
 
 
 def _map(stack: Stack) -> HeatMap:
