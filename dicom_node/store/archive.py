@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from dicom_node import log
 from dicom_node.digest import hasher, is_digest_of
 from dicom_node.domain.identity import Digest
 from dicom_node.errors import IntegrityError, InvalidValue, OutOfStorage
@@ -164,12 +165,17 @@ class Spool:
         return digest
 
     def close(self) -> None:
-        """Remove what was not committed; harmless to repeat."""
+        """Remove what was not committed; harmless to repeat. What cannot be removed waits for the sweep."""
         if self._fd >= 0:
-            with contextlib.suppress(FileNotFoundError):
+            fd, self._fd = self._fd, -1
+            try:
                 os.unlink(self._path)  # noqa: PTH108 - see __init__
-            os.close(self._fd)
-            self._fd = -1
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                log.problem("archive.not_removed", error=error.strerror)
+            finally:
+                os.close(fd)
 
 
 def _no_room(error: OSError) -> OutOfStorage:

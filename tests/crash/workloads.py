@@ -180,10 +180,9 @@ class Step:
         try:
             node = opened(config)
             self.step(node)
-        except (DicomNodeError, OSError):
+        except DicomNodeError:
             if not faults:
                 raise
-            # whether the loop goes on or the supervisor starts the process anew: below it is as after a start
         else:
             link.tell("done" if not self.durable(config.node.data_dir) or not faults else "not done")
         if faults:

@@ -126,6 +126,25 @@ def test_a_failed_folder_fsync_keeps_what_was_acknowledged_before(
     assert CONTENT == archive.verified(NAME).read_bytes()
 
 
+def test_a_file_that_cannot_be_removed_costs_nothing_but_its_space(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails for good: OutOfStorage all the same, no descriptor is kept, the sweep removes it."""
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", failing)
+        broken.setattr(os, "unlink", failing)
+        with pytest.raises(OutOfStorage):
+            archive.put(CONTENT)
+
+    assert before == len(list(Path("/proc/self/fd").iterdir()))
+    assert (1, 1, []) == (len(spooled(archive)), archive.sweep_spool(), spooled(archive))
+
+
 def test_a_disk_that_takes_no_more_is_out_of_storage(tmp_path: Path) -> None:
     """A real refused write (a file size limit): OutOfStorage, and nothing left behind."""
     program = (
