@@ -21,6 +21,7 @@ from dicom_node.store.database import engine_for, utc_now
 from dicom_node.store.expectations import Expectations
 from dicom_node.store.history import History
 from dicom_node.store.ledger import Ledger
+from dicom_node.store.notices import Notices
 from dicom_node.store.queue import Queue
 
 
@@ -33,6 +34,7 @@ class Node:
     archive: Archive
     catalog: Catalog
     queue: Queue
+    notices: Notices
     ledger: Ledger
     history: History
     expectations: Expectations
@@ -62,6 +64,7 @@ def build(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Node:
         archive=archive,
         catalog=Catalog(engine, archive, clock),
         queue=Queue(engine, clock),
+        notices=Notices(engine, clock),
         ledger=Ledger(engine, clock),
         history=History(engine, clock),
         expectations=Expectations(engine, clock),

@@ -57,7 +57,8 @@ def check_all(config: Config) -> list[Finding]:
         *((f"peer {peer.name}", _peer_of(config, peer)) for peer in config.peer),
         *(
             (f"fetch from {peer.name}", partial(can_be_asked, config, peer))
-            for peer in config.peer if is_asked(config, peer)
+            for peer in config.peer
+            if is_asked(config, peer)
         ),
     ]
     return [_tried(what, look) for what, look in checks]

@@ -32,6 +32,7 @@ from dicom_node.domain.series import StoredInstance, Study
 from dicom_node.errors import ConfigurationError
 from dicom_node.node import recover
 from dicom_node.node.build import Node
+from dicom_node.node.failure import notice_key, refusal
 from dicom_node.node.fetch import counted
 from dicom_node.receive.scp import Receiver
 from dicom_node.route.plan import describe, input_key, plan
@@ -126,15 +127,22 @@ class Work:
 
 
 def infer_and_encode(
-    pipeline: Pipeline, study: Study, *, intended_use: str, key: str, device: str, progress: Progress
-) -> Work:
-    """The computing part of T3; runs in a sandbox process and in `dicom-node run`. Nothing durable."""
+    pipeline: Pipeline, study: Study, *, intended_use: str, key: str, device: str, progress: Progress,
+    failure: str = "",
+) -> Work:  # fmt: skip
+    """The computing part of T3; runs in a sandbox process and in `dicom-node run`. Nothing durable.
+
+    With `failure`, a word of `failure.py`, nothing is computed: the results say that the job failed.
+    """
     from dicom_node.encode.results import encode  # highdicom: only where results are made
     from dicom_node.infer.run import infer
     from dicom_node.node.stopwatch import Stopwatch
 
     watch = Stopwatch()
-    planned = plan(type(pipeline), study, intended_use)
+    if failure:
+        planned, key = refusal(pipeline.name, pipeline.version, failure), notice_key(key, failure)
+    else:
+        planned = plan(type(pipeline), study, intended_use)
     watch.lap("plan")
     findings = infer(pipeline, planned, study, read_volume, progress, device)
     watch.lap("infer")

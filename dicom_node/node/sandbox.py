@@ -46,6 +46,8 @@ class Order:
     revision: int
     instances: tuple[StoredInstance, ...]
     folder: Path
+    failure: str = ""
+    """With the word for why a job failed (`failure.py`) the order is to say so, and nothing is computed."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -58,6 +60,7 @@ class Order:
             pipeline=raw["pipeline"], intended_use=raw["intended_use"], input_key=raw["input_key"],
             subject_uid=UID(raw["subject_uid"]), study_uid=UID(raw["study_uid"]),
             revision=int(raw["revision"]), instances=instances, folder=Path(raw["folder"]),
+            failure=raw["failure"],
         )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def carry_out(
     study = assemble(order.study_uid, order.revision, _of_subject(order))
     work = infer_and_encode(
         pipelines[order.pipeline], study, intended_use=order.intended_use, key=order.input_key,
-        device=current().device, progress=progress,
+        device=current().device, progress=progress, failure=order.failure,
     )  # fmt: skip
     results = []
     for number, result in enumerate(work.results, start=1):

@@ -12,15 +12,18 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import psutil
 
 from dicom_node import log
+from dicom_node.domain.identity import Digest
 from dicom_node.domain.job import Job, Lease, ResultObject
 from dicom_node.errors import DicomNodeError, LeaseLost, NodeStopping, OutOfStorage, WorkerKilled
 from dicom_node.node.build import Node
+from dicom_node.node.failure import kind_of
 from dicom_node.node.flow import destinations, route_of
 from dicom_node.node.sandbox import Order, Outcome, Sandbox
 from dicom_node.node.stopwatch import Stopwatch
@@ -47,7 +50,7 @@ class Worker:
         self._release_the_dead()
         with Sandbox(self._node.config, names) as sandbox:
             while not self._stop.is_set():
-                if not self._ready(sandbox) or not self.work_once(sandbox):
+                if not self._ready(sandbox) or not (self.work_once(sandbox) or self.tell_once(sandbox)):
                     self._stop.wait(IDLE_S)
 
     def _release_the_dead(self) -> None:
@@ -89,6 +92,25 @@ class Worker:
             self._failed(job, lease, error)
         return True
 
+    def tell_once(self, sandbox: Sandbox) -> bool:
+        """Make the notice of one failed job, for its destinations to see; False when none is due."""
+        claimed = self._node.notices.claim(self.name, self._node.config.infer.lease_s)
+        if claimed is None:
+            return False
+        job, lease, failure = claimed
+        try:
+            with scratch(self._node.config.node.data_dir, self.name) as folder:
+                order = replace(self._order(job, folder), failure=failure)
+                made = self._kept(sandbox.run(order, lambda fraction, step: None))
+            where = destinations(self._node, job, [result.kind for result, _ in made])
+            stored = self._node.notices.finish(lease, made, where)
+            log.event("job.failure_told", job=job.id, pipeline=job.pipeline, results=len(stored))
+        except LeaseLost:
+            log.problem("job.lease_lost", job=job.id, worker=self.name)
+        except DicomNodeError as error:  # the claim counted it; the last one leaves the job as it is
+            log.problem("job.failure_untold", job=job.id, error=type(error).__name__)
+        return True
+
     def _compute(self, sandbox: Sandbox, job: Job, lease: Lease, folder: Path) -> Outcome:
         lease_s = self._node.config.infer.lease_s
         beat = Heartbeat(lease_s / 4)
@@ -112,6 +134,15 @@ class Worker:
     def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:
         """T3: result files are durable first; then results, deliveries and the finished job, together."""
         watch = Stopwatch()
+        made = self._kept(outcome)
+        watch.lap("store")
+        where = destinations(self._node, job, [result.kind for result, _ in made])
+        seconds = outcome.seconds | watch.seconds | {"peak_mb": outcome.peak_mb}
+        stored = self._node.queue.finish(lease, made, where, seconds)
+        log.event("job.completed", job=job.id, pipeline=job.pipeline, results=len(stored), seconds=seconds)
+
+    def _kept(self, outcome: Outcome) -> list[tuple[ResultObject, Digest]]:
+        """The result files, durable in the archive."""
         made = []
         for item in outcome.results:
             content = item.path.read_bytes()
@@ -119,11 +150,7 @@ class Worker:
                 item.kind, item.sop_class_uid, item.sop_instance_uid, item.series_uid, content
             )
             made.append((result, self._node.archive.put(content)))
-        watch.lap("store")
-        where = destinations(self._node, job, [result.kind for result, _ in made])
-        seconds = outcome.seconds | watch.seconds | {"peak_mb": outcome.peak_mb}
-        stored = self._node.queue.finish(lease, made, where, seconds)
-        log.event("job.completed", job=job.id, pipeline=job.pipeline, results=len(stored), seconds=seconds)
+        return made
 
     def _failed(self, job: Job, lease: Lease, error: DicomNodeError) -> None:
         """IN PROGRESS -> SCHEDULED while another attempt can help, else -> FAILED with the reason."""
@@ -137,7 +164,7 @@ class Worker:
         retry_at = now + timedelta(seconds=wait_s) if again else None
         reason = str(error)
         try:
-            self._node.queue.fail(lease, reason, retry_at=retry_at)
+            self._node.queue.fail(lease, reason, retry_at=retry_at, failure=kind_of(error))
         except LeaseLost:
             log.problem("job.lease_lost", job=job.id, worker=self.name)
             return

@@ -349,7 +349,9 @@ def _schedule_all(
 
 def _same_work(connection: Connection, plan: PlannedJob) -> int | None:
     """A job that makes, or made, the very result; one whose results were superseded no longer counts."""
-    superseded = exists().where(results.c.job_id == jobs.c.id, results.c.superseded_at.is_not(None))
+    superseded = exists().where(
+        results.c.job_id == jobs.c.id, results.c.superseded_at.is_not(None), results.c.notice == 0
+    )
     query = (
         select(jobs.c.id)
         .where(

@@ -21,6 +21,9 @@ from dicom_node.store.history import stored_text, tell
 from dicom_node.store.outbox import store_results
 from dicom_node.store.schema import jobs
 
+TELL_ATTEMPTS = 3
+"""Attempts to make the notice of a failed job: what kept the job from ending may keep the notice too."""
+
 
 class Queue:
     def __init__(self, engine: Engine, clock: Callable[[], datetime] = utc_now) -> None:
@@ -63,7 +66,7 @@ class Queue:
             if row is None:
                 return None
             tell(connection, now, row.study_uid, "job.started", f"attempt {row.attempts} on {worker}", row.id)
-            return _job(row), Lease(row.id, row.token, worker, until)
+            return job_of(row), Lease(row.id, row.token, worker, until)
 
     def _any_ready(self, now: datetime, max_attempts: int | None) -> bool:
         ready = select(jobs.c.id).where(_ready(now, max_attempts)).limit(1)
@@ -111,8 +114,11 @@ class Queue:
             tell(connection, now, job.study_uid, "job.completed", f"{len(stored)} results", job.id)
             return stored
 
-    def fail(self, lease: Lease, reason: str, *, retry_at: datetime | None) -> None:
-        """IN PROGRESS -> SCHEDULED until `retry_at`, or -> FAILED for good with None. Raises LeaseLost."""
+    def fail(self, lease: Lease, reason: str, *, retry_at: datetime | None, failure: str = "") -> None:
+        """IN PROGRESS -> SCHEDULED until `retry_at`, or -> FAILED for good with None. Raises LeaseLost.
+
+        With the word `failure` the destinations are told of a failure for good, see `notices.py`.
+        """
         now = self._clock()
         again = retry_at is not None
         statement = (
@@ -121,6 +127,7 @@ class Queue:
             .values(
                 state=(State.SCHEDULED if again else State.FAILED).value, not_before=retry_at,
                 lease_until=None, reason=stored_text(reason), finished_at=None if again else now,
+                **({} if again or not failure else {"failure": failure, "untold": TELL_ATTEMPTS}),
             )
             .returning(jobs.c.study_uid)
         )  # fmt: skip
@@ -149,7 +156,7 @@ class Queue:
                 .values(
                     # the token grows, so that a worker that does come back is fenced off
                     state=State.FAILED.value, reason=reason, lease_until=None, token=jobs.c.token + 1,
-                    finished_at=now,
+                    finished_at=now, failure="stopped", untold=TELL_ATTEMPTS,
                 )
                 .returning(jobs.c.id, jobs.c.study_uid)
             ).all()  # fmt: skip
@@ -189,9 +196,13 @@ class Queue:
         statement = (
             update(jobs)
             .where(jobs.c.id == job_id, jobs.c.state == State.FAILED.value)
-            .values(state=State.SCHEDULED.value, attempts=0, not_before=None, finished_at=None, reason="")
+            .values(
+                state=State.SCHEDULED.value, attempts=0, not_before=None, finished_at=None, reason="",
+                failure="", untold=0, lease_until=None,
+                token=jobs.c.token + 1,  # a notice in the making is fenced off
+            )
             .returning(jobs.c.study_uid)
-        )
+        )  # fmt: skip
         with writing(self._engine) as connection:
             row = connection.execute(statement).first()
             if row is None:
@@ -210,11 +221,11 @@ class Queue:
         if study_uid is not None:
             query = query.where(jobs.c.study_uid == study_uid)
         with reading(self._engine) as connection:
-            return tuple(_job(row) for row in connection.execute(query))
+            return tuple(job_of(row) for row in connection.execute(query))
 
     def job(self, job_id: int) -> Job:
         """Raises InvalidValue when there is none."""
-        return _job(self._row(job_id))
+        return job_of(self._row(job_id))
 
     def plan(self, job_id: int) -> dict[str, object]:
         """What routing decided, as it stood when the job was scheduled."""
@@ -253,7 +264,7 @@ def _held_by(lease: Lease) -> ColumnElement[bool]:
     )
 
 
-def _job(row: Row[Any]) -> Job:  # Any: columns of `jobs`
+def job_of(row: Row[Any]) -> Job:  # Any: columns of `jobs`
     return Job(
         id=row.id, subject_uid=UID(row.subject_uid), study_uid=UID(row.study_uid), level=Level(row.level),
         revision=row.revision, pipeline=row.pipeline, version=row.version, route=row.route,

@@ -131,6 +131,8 @@ jobs = Table(
     Column("progress", Float, nullable=False, server_default="0"),
     Column("step", String(64), nullable=False, server_default=""),
     Column("reason", Text, nullable=False, server_default=""),
+    Column("failure", String(16), nullable=False, server_default=""),  # why it failed, as one stable word
+    Column("untold", Integer, nullable=False, server_default="0"),  # attempts left to tell the destinations
     Column("seconds", JSON),  # time per step of the attempt that finished
     Column("scheduled_at", _time, nullable=False),
     Column("started_at", _time),
@@ -155,6 +157,7 @@ results = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("created_at", _time, nullable=False),
     Column("superseded_at", _time),  # a later revision of the study has its own results
+    Column("notice", Integer, nullable=False, server_default="0"),  # 1: says that the job failed, and why
     # a result UID stands for one file for ever: a repeated job cannot contradict the PACS
     UniqueConstraint("sop_instance_uid"),
 )  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from dicom_node.config import Config, Infer, Node, Peer, Route
@@ -79,6 +80,9 @@ class Hospital:
 
     def work(self) -> bool:
         return Worker(self.node, threading.Event()).work_once(self.sandbox)
+
+    def tell(self) -> bool:
+        return Worker(self.node, threading.Event()).tell_once(self.sandbox)
 
     def deliver(self) -> None:
         flow.deliver(self.node).deliver_due()
@@ -252,6 +256,41 @@ def test_a_job_whose_process_dies_is_repeated_and_then_given_up(
     assert 3 == attempts
     assert (State.FAILED, 3) == (job.state, job.attempts)
     assert "ended with code 139" in job.reason
+    hospital.node.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "because"),
+    [
+        ("declines", "the computation met an error"),
+        ("dies", "the program that computes it stopped unexpectedly"),
+    ],
+)
+def test_the_pacs_is_told_once_of_a_job_that_failed(
+    tmp_path: Path, pacs: StandInPacs, sandbox: Sandbox, pipeline: str, because: str
+) -> None:
+    """SR and page in the study say that AI did not run and why, in fixed words and not the error's own;
+    the same failure again has the same UIDs, so nothing is sent twice."""
+    hospital = hospital_for(pipeline, tmp_path, pacs, sandbox)
+    hospital.arrive(mr.mr_series(slices=4))
+    hospital.tick(after_s=60)
+    for _ in range(2):
+        while hospital.work():
+            hospital.clock.pass_s(60)
+        assert hospital.tell()
+        assert not hospital.tell()
+        hospital.deliver()
+        (job,) = hospital.node.queue.jobs()
+        hospital.node.queue.retry(job.id)
+
+    rows = hospital.node.ledger.rows()
+    assert [("sr", State.COMPLETED, 1), ("sc", State.COMPLETED, 1)] == [
+        (row.result.kind.value, row.state, row.attempts) for row in rows
+    ]
+    report = dcmread(hospital.node.archive.path(rows[0].result.digest))
+    said = [item.value for item in report.iterall() if item.keyword == "TextValue"]
+    assert f"AI not performed, because {because}." in said
+    assert not any(job.reason in text for text in said)
     hospital.node.engine.dispose()
 
 

@@ -18,6 +18,7 @@ from dicom_node.store.catalog import Arrival, Catalog, Completed, PlannedJob, Re
 from dicom_node.store.database import migrate, open_engine
 from dicom_node.store.history import History
 from dicom_node.store.ledger import Ledger
+from dicom_node.store.notices import Notices
 from dicom_node.store.queue import Queue
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=UTC)
@@ -54,6 +55,7 @@ class Books:
         self.archive = Archive(self.folder)
         self.catalog = Catalog(self.engine, self.archive, self.clock)
         self.queue = Queue(self.engine, self.clock)
+        self.notices = Notices(self.engine, self.clock)
         self.ledger = Ledger(self.engine, self.clock)
         self.history = History(self.engine, self.clock)
 
