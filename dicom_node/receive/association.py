@@ -40,9 +40,12 @@ LASTS_AT_MOST_S = 24 * 3600.0
 """An association older than this is aborted between two messages."""
 PACE_S, PACE_BYTES = 30.0, 65536
 """A data set brings so many bytes in so many seconds: 2 kB/s, or its sender is taken for one that drips."""
+PIECES_AT_A_TIME = 64
+"""A PDU may be cut into thousands of values of a byte; writev takes 1024 pieces."""
 LINGER_S = 0.5
 
 _PDU_HEADER, _ITEM_HEADER = struct.Struct(">BxI"), struct.Struct(">IBB")
+_HEADERS_BYTES = 12
 _P_DATA, _RELEASE_RQ, _ABORT = 0x04, 0x05, 0x07
 _KNOWN_PDUS = range(0x01, 0x08)
 _COMMAND, _LAST = 1, 2  # Message Control Header, PS3.8 E.2
@@ -98,6 +101,7 @@ class Association:
         self._asked: Command | None = None
         self._context_id = 0
         self._command = bytearray()
+        self._pieces: list[memoryview] = []
         self._pace_from, self._pace_bytes = 0.0, 0
         self.messages = 0
         self.progress = self.started = time.monotonic()
@@ -201,12 +205,22 @@ class Association:
         while length:
             piece = self._wire.piece(length, until)
             length -= len(piece)
-            incoming.write(piece)
+            self._pieces.append(piece)
             self._pace(len(piece))
+            # Pieces of one reading go to the disk together, before the next one (of headers, too) makes
+            # them invalid.
+            if self._wire.buffered <= _HEADERS_BYTES or len(self._pieces) >= PIECES_AT_A_TIME:
+                self._write(incoming)
         if last:
+            self._write(incoming)
             status, comment = self._keep(incoming)
             self._incoming = self._asked = None
             self._answer(asked.store_response(status, comment), context_id)
+
+    def _write(self, incoming: Incoming) -> None:
+        if self._pieces:
+            incoming.write(*self._pieces)
+            self._pieces.clear()
 
     def _pace(self, arrived: int) -> None:
         """Raises TooSlow when a window of PACE_S brought less than PACE_BYTES."""

@@ -125,14 +125,14 @@ class Incoming:
         except DicomNodeError as error:
             self._refuse(error)
 
-    def write(self, fragment: Buffer) -> None:
+    def write(self, *fragments: Buffer) -> None:
         """The next bytes of the data set. Never raises: a reason against them is kept for the answer."""
-        self.size_bytes += len(fragment)
+        self.size_bytes += sum(map(len, fragments))
         if self._spool is None:
             return
         try:
             self._check_limits()
-            self._spool.write(fragment)
+            self._spool.write(*fragments)
         except DicomNodeError as error:
             self._refuse(error)
 

@@ -84,6 +84,11 @@ class Wire:
         self._start += taken
         return self._view[self._start - taken : self._start]
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that can be read without waiting, and without making earlier pieces invalid."""
+        return self._end - self._start
+
     def send(self, content: bytes) -> None:
         """Raises Gone, also when the peer does not read."""
         try:

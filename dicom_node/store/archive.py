@@ -127,16 +127,20 @@ class Spool:
         """Where the bytes are until `commit`: for a reader that needs more than the head."""
         return Path(self._path)
 
-    def write(self, buffer: Buffer) -> None:
-        """Append. Raises OutOfStorage when the disk is full or failing."""
-        view = memoryview(buffer)
-        self._hash.update(view)
-        self.size_bytes += len(view)
-        if len(self._head) < HEAD_BYTES:
-            self._head += view[: HEAD_BYTES - len(self._head)]
+    def write(self, *buffers: Buffer) -> None:
+        """Append all of them. Raises OutOfStorage when the disk is full or failing."""
+        views = [memoryview(buffer) for buffer in buffers]
+        for view in views:
+            self._hash.update(view)
+            self.size_bytes += len(view)
+            if len(self._head) < HEAD_BYTES:
+                self._head += view[: HEAD_BYTES - len(self._head)]
         try:
-            while view:  # a write may be short, most of all on a disk that is nearly full
-                view = view[os.write(self._fd, view) :]
+            written = os.writev(self._fd, views)
+            for view in views:  # a write may be short, most of all on a disk that is nearly full
+                view, written = view[written:], max(0, written - len(view))
+                while view:
+                    view = view[os.write(self._fd, view) :]
         except OSError as error:
             raise _no_room(error) from error
 
