@@ -161,6 +161,10 @@ class Deliver(Table):
     """Days after which an undelivered object is FAILED. It is kept, and `retry` sends it again."""
 
 
+Form = Literal["sr", "seg", "pm", "ann", "sc", "gsps", "kos", "wsi"]
+"""The forms of results, as `peer.takes` names them."""
+
+
 class Peer(Table):
     name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
     """The name used in routes, logs and tables."""
@@ -190,6 +194,10 @@ class Peer(Table):
     """How images are retrieved from it: `get` (C-GET), `move` (C-MOVE to this node's AE title, which it must
     know with host and port), `no`."""
 
+    takes: Literal["ask"] | Annotated[tuple[Form, ...], Field(min_length=1)] = "ask"
+    """Which result objects it takes: `ask` asks it, a day at the latest after the last time; a list says it
+    without asking, and what is not in it is never sent there."""
+
 
 class Route(Table):
     pipeline: str
@@ -199,7 +207,7 @@ class Route(Table):
     to: tuple[str, ...] = Field(min_length=1)
     """Peers that get the results."""
     outputs: Literal["auto"] | tuple[Literal["sr", "seg", "pm", "sc"], ...] = "auto"
-    """Result objects to send; `auto` sends all the pipeline's result has."""
+    """Result objects to send; `auto` sends of what there is all that the destination takes."""
     intended_use: Literal["enforce", "warn"] = "enforce"
     """`enforce` answers a study outside the model's intended use with "AI not performed, because ...";
     `warn` runs and says so in every result."""

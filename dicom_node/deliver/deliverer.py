@@ -20,12 +20,15 @@ from dicom_node import log
 from dicom_node.audit import Trail
 from dicom_node.config import Config, Peer
 from dicom_node.deliver.backoff import gives_up, pause_s
+from dicom_node.deliver.probe import Probe
 from dicom_node.deliver.scu import Sent, send
+from dicom_node.deliver.selection import Selection
 from dicom_node.deliver.tally import Tally
 from dicom_node.dicom.status import Kind
 from dicom_node.domain.job import Delivery
 from dicom_node.errors import IntegrityError, LeaseLost
 from dicom_node.store.archive import Archive
+from dicom_node.store.capabilities import Capabilities
 from dicom_node.store.database import utc_now
 from dicom_node.store.ledger import Ledger
 
@@ -45,11 +48,13 @@ class Deliverer:
         config: Config,
         archive: Archive,
         ledger: Ledger,
+        capabilities: Capabilities,
         trail: Trail,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config, self._archive, self._ledger, self._clock = config, archive, ledger, clock
         self._trail = trail
+        self._selection = Selection(ledger, Probe(config, capabilities, clock))
         self._lanes = tuple(_Lane(self, name) for name in _destinations(config))
         self._watch = threading.Thread(target=self._look, name="deliver", daemon=True)
         self._stopping = threading.Event()
@@ -146,15 +151,25 @@ class Deliverer:
             for delivery in claimed:
                 self._failed(delivery, None, f"no peer named {destination!r} is configured any more")
             return None
-        waiting = dict(self._whole(claimed))
-        tried, unreachable, tally = 0, None, Tally(peer)
         until = time.monotonic() + self.lease_s - self._config.deliver.timeout_s
+        selected = self._selection.of(peer, claimed)
+        for delivery, why in selected.withheld:
+            self._withheld(delivery, None, why)
+        if selected.unreachable is not None:
+            for delivery in claimed:
+                self._again(delivery, None, selected.unreachable)
+            return selected.unreachable
+        return self._send_all(peer, dict(self._whole(selected.sendable)), until)
+
+    def _send_all(self, peer: Peer, waiting: dict[Path, Delivery], until: float) -> str | None:
+        """Send until the association, or the time `until`, ends; what is left is due again at once."""
+        tried, unreachable, tally = 0, None, Tally(peer)
         with closing(self._send(peer, list(waiting))) as outcomes:
             for sent in outcomes:
                 tried += sent.tried
                 unreachable = None if tried else sent.sentence
                 tally.add(sent)
-                self._settle(waiting.pop(sent.path), sent, at_once=not sent.tried and tried > 0)
+                self._settle(peer, waiting.pop(sent.path), sent, at_once=not sent.tried and tried > 0)
                 if waiting and (self.stopping or time.monotonic() > until):
                     break  # else the lease would end in the middle of an object
         tally.record(self._trail)
@@ -174,11 +189,13 @@ class Deliverer:
             except (IntegrityError, OSError):
                 self._failed(delivery, None, "the stored file is missing or damaged: run the job again")
 
-    def _settle(self, delivery: Delivery, sent: Sent, *, at_once: bool) -> None:
+    def _settle(self, peer: Peer, delivery: Delivery, sent: Sent, *, at_once: bool) -> None:
         if sent.kind is Kind.SUCCESS:
             self._delivered(delivery, sent, "")
         elif sent.kind is Kind.WARNING:
             self._delivered(delivery, sent, sent.sentence)
+        elif sent.kind is Kind.REFUSED and (why := self._selection.after(peer, delivery, sent)):
+            self._withheld(delivery, sent.status, why)
         elif sent.kind is Kind.REFUSED:
             self._failed(delivery, sent.status, sent.sentence)
         else:
@@ -206,6 +223,11 @@ class Deliverer:
         """The same for all that was tried together: it is tried together again, with one call."""
         together = f"{self._config.node.ae_title} {delivery.destination} {delivery.attempts}"
         return zlib.crc32(together.encode()) / 0xFFFFFFFF
+
+    def _withheld(self, delivery: Delivery, status: int | None, reason: str) -> None:
+        with _fenced(delivery):
+            self._ledger.withheld(delivery, status, reason)
+            log.event("deliver.withheld", **_facts(delivery), status=_hex(status))
 
     def _failed(self, delivery: Delivery, status: int | None, reason: str) -> None:
         with _fenced(delivery):

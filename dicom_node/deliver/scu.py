@@ -39,6 +39,8 @@ class Sent:
     sentence: str
     tried: bool = True
     """False where the association ended before this file's turn: it is not its fault."""
+    refused_context: bool = False
+    """The peer accepted no presentation context for its SOP class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ def _store(association: Any, peer: Peer, file: _File, timeout_s: float) -> Sent:
     elif (file.sop_class_uid, ImplicitVRLittleEndian) in accepted:
         what = dcmread(file.path)
     else:
-        return Sent(file.path, Kind.REFUSED, None, _not_accepted(association, peer, file))
+        why = _not_accepted(association, peer, file)
+        return Sent(file.path, Kind.REFUSED, None, why, refused_context=True)
     return _answer(association, peer, file, what, timeout_s + file.size_bytes / SLOWEST_BYTES_PER_S)
 
 

@@ -17,6 +17,7 @@ class State(StrEnum):
     IN PROGRESS -> COMPLETED     results and their deliveries are committed (T3); the peer took it (T4)
     IN PROGRESS -> FAILED        not repeatable, or the attempts are used up; `reason` says why
     SCHEDULED -> CANCELED        superseded by a later revision before it ran, or by an operator
+    IN PROGRESS -> CANCELED      a delivery withheld: the destination takes another form of the result
     FAILED -> SCHEDULED          an operator's `retry`
     """
 
@@ -70,9 +71,17 @@ class ResultKind(StrEnum):
     """The form of a result object."""
 
     SR = "sr"
+    SC = "sc"
     SEG = "seg"
     PM = "pm"
-    SC = "sc"
+    ROI = "roi"
+    """A second SR, with the regions' outlines on their slices: viewers draw it."""
+    GSPS = "gsps"
+    KOS = "kos"
+
+
+BY_NAME_ONLY = frozenset({ResultKind.GSPS, ResultKind.KOS})
+"""Forms that a route must name: they change what a PACS shows by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,3 +123,5 @@ class Delivery:
     reason: str = ""
     scheduled_at: datetime | None = None
     """Since when it waits; delivering gives up by this."""
+    optional: bool = False
+    """Withheld where the destination accepts another form of the result, and not this one."""

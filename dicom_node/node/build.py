@@ -16,6 +16,7 @@ from dicom_node.errors import ConfigurationError
 from dicom_node.infer.bundle import bundle_digests
 from dicom_node.infer.registry import pipelines
 from dicom_node.store.archive import Archive
+from dicom_node.store.capabilities import Capabilities
 from dicom_node.store.catalog import Catalog
 from dicom_node.store.database import engine_for, utc_now
 from dicom_node.store.expectations import Expectations
@@ -36,6 +37,7 @@ class Node:
     queue: Queue
     notices: Notices
     ledger: Ledger
+    capabilities: Capabilities
     history: History
     expectations: Expectations
     trail: Trail
@@ -66,6 +68,7 @@ def build(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Node:
         queue=Queue(engine, clock),
         notices=Notices(engine, clock),
         ledger=Ledger(engine, clock),
+        capabilities=Capabilities(engine, clock),
         history=History(engine, clock),
         expectations=Expectations(engine, clock),
         trail=Trail(config.audit_folder, config.node.ae_title, clock),

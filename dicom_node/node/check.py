@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from sqlalchemy import text
 
 from dicom_node.audit.command import checked as audited
-from dicom_node.config import Config, Peer
-from dicom_node.deliver.scu import accepted_classes, echo
+from dicom_node.config import Config, Peer, Route
+from dicom_node.deliver.probe import CLASSES, Probe
+from dicom_node.deliver.scu import echo
 from dicom_node.errors import DicomNodeError
 from dicom_node.infer.bundle import bundle_digests
 from dicom_node.infer.registry import pipelines
@@ -21,15 +22,8 @@ from dicom_node.node.certificates import certificates, wanted, who_gets_in
 from dicom_node.node.fetch import can_be_asked, is_asked
 from dicom_node.receive.callers import Callers
 from dicom_node.store.archive import Archive
+from dicom_node.store.capabilities import Capabilities
 from dicom_node.store.database import engine_for, migrate, utc_now
-
-RESULT_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.88.34": "Comprehensive 3D SR",
-    "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation",
-    "1.2.840.10008.5.1.4.1.1.30": "Parametric Map",
-    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture",
-}
-"""What the node sends (PS3.4 Annex B.5)."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +137,7 @@ def _models_of(config: Config, name: str) -> Callable[[], str]:
 
 
 def _peer_of(config: Config, peer: Peer) -> Callable[[], str]:
-    receives = any(peer.name in route.to for route in config.route)
+    receives = [route for route in config.route if peer.name in route.to]
 
     def look() -> str:
         if not receives:
@@ -151,11 +145,31 @@ def _peer_of(config: Config, peer: Peer) -> Callable[[], str]:
         answers = "answers C-ECHO by TLS" if peer.tls else "answers C-ECHO"
         title, timeout_s = config.node.ae_title, config.deliver.timeout_s
         echo(peer, title, timeout_s, tls=config.tls)
-        taken = accepted_classes(peer, title, list(RESULT_CLASSES), timeout_s, tls=config.tls)
-        names = [name for uid, name in RESULT_CLASSES.items() if uid in taken]
-        missing = [name for uid, name in RESULT_CLASSES.items() if uid not in taken]
-        if missing:
-            raise DicomNodeError(f"{answers} but does not accept {', '.join(missing)}")
-        return f"{answers}, accepts {', '.join(names)}"
+        accepted = _asked(config, peer)
+        if missing := _missing(peer, receives, accepted):
+            raise DicomNodeError(f"{answers} but does not accept {missing}")
+        names = [name for uid, (_, name) in CLASSES.items() if uid in accepted]
+        without = [name for uid, (_, name) in CLASSES.items() if uid not in accepted]
+        return f"{answers}, accepts {', '.join(names)}" + (f"; not {', '.join(without)}" if without else "")
 
     return look
+
+
+def _asked(config: Config, peer: Peer) -> frozenset[str]:
+    """What the peer accepts now; kept for the deliveries to come."""
+    engine = engine_for(config)
+    try:
+        migrate(engine)
+        return Probe(config, Capabilities(engine), utc_now).ask(peer)
+    finally:
+        engine.dispose()
+
+
+def _missing(peer: Peer, routes: Sequence[Route], accepted: frozenset[str]) -> str:
+    """What it must accept and does not: all that is listed for it; of what is chosen by it, some form."""
+    forms = {CLASSES[uid][0] for uid in accepted}
+    listed = [form for route in routes if route.outputs != "auto" for form in route.outputs]
+    wanted = dict.fromkeys([*listed, *(peer.takes if peer.takes != "ask" else ())])
+    if missing := [form for form in wanted if form not in forms]:
+        return ", ".join(missing)
+    return "" if forms & {"sr", "sc"} else "any form that people can read: sr or sc"

@@ -162,6 +162,11 @@ def destinations(node: Node, job: Job, made: Sequence[ResultKind]) -> dict[str, 
     return dict.fromkeys(route.to, kinds)
 
 
+def chosen_by_destination(node: Node, job: Job) -> bool:
+    """Whether a form that a destination does not accept is withheld there: `outputs = "auto"`."""
+    return route_of(node, job).outputs == "auto"
+
+
 def route_of(node: Node, job: Job) -> Route:
     """The route that asked for the job, also after an edit moved it in the file."""
     routes = node.config.route
@@ -175,7 +180,7 @@ def route_of(node: Node, job: Job) -> Route:
 
 def deliver(node: Node) -> Deliverer:
     """T4: every result object to every destination, each on its own thread, once."""
-    return Deliverer(node.config, node.archive, node.ledger, node.trail, node.clock)
+    return Deliverer(node.config, node.archive, node.ledger, node.capabilities, node.trail, node.clock)
 
 
 def result_name(result: ResultObject, number: int) -> Path:

@@ -24,7 +24,7 @@ from dicom_node.domain.job import Job, Lease, ResultObject
 from dicom_node.errors import DicomNodeError, LeaseLost, NodeStopping, OutOfStorage, WorkerKilled
 from dicom_node.node.build import Node
 from dicom_node.node.failure import kind_of
-from dicom_node.node.flow import destinations, route_of
+from dicom_node.node.flow import chosen_by_destination, destinations, route_of
 from dicom_node.node.sandbox import Order, Outcome, Sandbox
 from dicom_node.node.stopwatch import Stopwatch
 
@@ -103,7 +103,9 @@ class Worker:
                 order = replace(self._order(job, folder), failure=failure)
                 made = self._kept(sandbox.run(order, lambda fraction, step: None))
             where = destinations(self._node, job, [result.kind for result, _ in made])
-            stored = self._node.notices.finish(lease, made, where)
+            stored = self._node.notices.finish(
+                lease, made, where, auto=chosen_by_destination(self._node, job)
+            )
             log.event("job.failure_told", job=job.id, pipeline=job.pipeline, results=len(stored))
         except LeaseLost:
             log.problem("job.lease_lost", job=job.id, worker=self.name)
@@ -138,7 +140,9 @@ class Worker:
         watch.lap("store")
         where = destinations(self._node, job, [result.kind for result, _ in made])
         seconds = outcome.seconds | watch.seconds | {"peak_mb": outcome.peak_mb}
-        stored = self._node.queue.finish(lease, made, where, seconds)
+        stored = self._node.queue.finish(
+            lease, made, where, seconds, auto=chosen_by_destination(self._node, job)
+        )
         log.event("job.completed", job=job.id, pipeline=job.pipeline, results=len(stored), seconds=seconds)
 
     def _kept(self, outcome: Outcome) -> list[tuple[ResultObject, Digest]]:

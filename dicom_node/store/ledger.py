@@ -106,6 +106,25 @@ class Ledger:
         values = {"state": State.FAILED.value, "finished_at": self._clock()}
         self._end(delivery, "delivery.failed", status, reason, values)
 
+    def withheld(self, delivery: Delivery, status: int | None, reason: str) -> None:
+        """IN PROGRESS -> CANCELED: the destination takes other forms of this result. Raises LeaseLost."""
+        values = {"state": State.CANCELED.value, "finished_at": self._clock()}
+        self._end(delivery, "delivery.withheld", status, reason, values)
+
+    def forms(self, delivery: Delivery) -> list[str]:
+        """The SOP classes of what the destination is to get, or got, of the same job."""
+        query = (
+            select(results.c.sop_class_uid)
+            .join_from(deliveries, results, results.c.id == deliveries.c.result_id)
+            .where(
+                deliveries.c.destination == delivery.destination,
+                results.c.job_id == delivery.result.job_id, results.c.superseded_at.is_(None),
+            )
+            .order_by(deliveries.c.id)
+        )  # fmt: skip
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
     def retry(
         self, *, job_id: int | None = None, destination: str | None = None, delivery_id: int | None = None
     ) -> int:
@@ -181,7 +200,9 @@ class Ledger:
             row = connection.execute(_joined().where(deliveries.c.id == delivery.id)).one()
             answer = "no answer" if status is None else f"0x{status:04X}"
             what = f"{row.kind} to {row.destination}, attempt {row.attempts}: {answer}"
-            if state == State.CANCELED.value:
+            if event == "delivery.withheld":
+                what = f"{row.kind} to {row.destination}: {said}"
+            elif state == State.CANCELED.value:
                 event, what = "delivery.canceled", f"{what}; {SUPERSEDED}"
             tell(connection, self._clock(), row.study_uid, event, what, row.job_id)
 
@@ -206,7 +227,7 @@ def _joined() -> Select[Any]:  # Any: columns of three tables
             *(column for column in results.c if column.name != "id"),
             results.c.id.label("result_id"), deliveries.c.id.label("delivery_id"), deliveries.c.destination,
             deliveries.c.state, deliveries.c.attempts, deliveries.c.token, deliveries.c.status,
-            deliveries.c.reason, deliveries.c.scheduled_at, jobs.c.study_uid,
+            deliveries.c.reason, deliveries.c.scheduled_at, deliveries.c.optional, jobs.c.study_uid,
         )
         .join_from(deliveries, results, results.c.id == deliveries.c.result_id)
         .join(jobs, jobs.c.id == results.c.job_id)
@@ -220,5 +241,5 @@ def _delivery(row: Row[Any]) -> Delivery:  # Any: columns of `_joined`
     )  # fmt: skip
     return Delivery(
         row.delivery_id, result, row.destination, State(row.state), row.attempts, row.token,
-        row.status, row.reason, row.scheduled_at,
+        row.status, row.reason, row.scheduled_at, bool(row.optional),
     )  # fmt: skip

@@ -52,7 +52,7 @@ class Notices:
 
     def finish(
         self, lease: Lease, results: Sequence[tuple[ResultObject, Digest]],
-        destinations: Mapping[str, Sequence[ResultKind]],
+        destinations: Mapping[str, Sequence[ResultKind]], *, auto: bool = False,
     ) -> list[StoredResult]:  # fmt: skip
         """The notice and its deliveries, together; the job stays FAILED. The files are durable before.
 
@@ -68,7 +68,7 @@ class Notices:
             ).first()
             if job is None:
                 raise LeaseLost
-            stored = store_notice(connection, job, results, destinations, now)
+            stored = store_notice(connection, job, results, destinations, now, auto=auto)
             tell(connection, now, job.study_uid, "job.failure_told", f"{len(stored)} results", job.id)
             return stored
 

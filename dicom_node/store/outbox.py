@@ -24,28 +24,29 @@ SUPERSEDED = "a later revision of the study, or a later attempt, has its own res
 def store_results(
     connection: Connection, job: Row[Any],  # Any: columns of `jobs`
     made: Sequence[tuple[ResultObject, Digest]], destinations: Mapping[str, Sequence[ResultKind]],
-    now: datetime,
+    now: datetime, *, auto: bool,
 ) -> list[StoredResult]:  # fmt: skip
     """The results of a job that is done; all that stood for its subject before is superseded."""
     earlier = select(jobs.c.id).where(_same_subject(job), jobs.c.revision < job.revision)
-    return _stored(connection, job, made, destinations, now, earlier, notice=False)
+    return _stored(connection, job, made, destinations, now, earlier, notice=False, auto=auto)
 
 
 def store_notice(
     connection: Connection, job: Row[Any],  # Any: columns of `jobs`
     made: Sequence[tuple[ResultObject, Digest]], destinations: Mapping[str, Sequence[ResultKind]],
-    now: datetime,
+    now: datetime, *, auto: bool,
 ) -> list[StoredResult]:  # fmt: skip
     """What a failed job has to say. Results of an earlier revision stand: there are none to replace them."""
     earlier = select(jobs.c.id).where(
         _same_subject(job), jobs.c.revision < job.revision, jobs.c.state == State.FAILED.value
     )
-    return _stored(connection, job, made, destinations, now, earlier, notice=True)
+    return _stored(connection, job, made, destinations, now, earlier, notice=True, auto=auto)
 
 
 def _stored(
     connection: Connection, job: Row[Any], made: Sequence[tuple[ResultObject, Digest]],
     destinations: Mapping[str, Sequence[ResultKind]], now: datetime, earlier: Select[Any], *, notice: bool,
+    auto: bool,
 ) -> list[StoredResult]:  # fmt: skip
     stale = _later_is_done(connection, job)
     stored = [
@@ -58,7 +59,7 @@ def _stored(
     for destination, kinds in destinations.items():
         for result in stored:
             if result.kind in kinds:
-                _schedule(connection, result.id, destination, now)
+                _schedule(connection, result.id, destination, now, optional=int(auto))
     return stored
 
 
@@ -128,10 +129,12 @@ def _supersede(
     )
 
 
-def _schedule(connection: Connection, result_id: int, destination: str, now: datetime) -> None:
+def _schedule(
+    connection: Connection, result_id: int, destination: str, now: datetime, *, optional: int
+) -> None:
     values = {
         "result_id": result_id, "destination": destination, "state": State.SCHEDULED.value,
-        "scheduled_at": now,
+        "scheduled_at": now, "optional": optional,
     }  # fmt: skip
     if insert_new(connection, deliveries, values, deliveries.c.id).first() is None:
         connection.execute(  # CANCELED -> SCHEDULED: its result stands for the study again
@@ -140,7 +143,10 @@ def _schedule(connection: Connection, result_id: int, destination: str, now: dat
                 deliveries.c.result_id == result_id, deliveries.c.destination == destination,
                 deliveries.c.state == State.CANCELED.value,
             )
-            .values(state=State.SCHEDULED.value, attempts=0, reason="", not_before=None, finished_at=None)
+            .values(
+                state=State.SCHEDULED.value, attempts=0, reason="", not_before=None, finished_at=None,
+                optional=optional,
+            )
         )  # fmt: skip
 
 

@@ -88,13 +88,15 @@ class Queue:
 
     def finish(
         self, lease: Lease, results: Sequence[tuple[ResultObject, Digest]],
-        destinations: Mapping[str, Sequence[ResultKind]], seconds: Mapping[str, float],
+        destinations: Mapping[str, Sequence[ResultKind]], seconds: Mapping[str, float], *,
+        auto: bool = False,
     ) -> list[StoredResult]:  # fmt: skip
         """T3: IN PROGRESS -> COMPLETED with its results and a delivery per object and destination.
 
-        The files are durable before. `destinations` says which kinds go where. Results of earlier
-        revisions are superseded, and what of them was not yet sent is not sent any more. A result
-        UID that is known stays the file it is. Raises LeaseLost; then nothing has changed.
+        The files are durable before. `destinations` says which kinds go where; with `auto` one that
+        a destination does not accept is withheld where it accepts another (`deliver/selection.py`).
+        Results of earlier revisions are superseded, and what of them was not yet sent is not sent
+        any more. A result UID that is known stays the file it is. Raises LeaseLost; then nothing has changed.
         """
         with writing(self._engine) as connection:
             now = self._clock()
@@ -110,7 +112,7 @@ class Queue:
             ).first()  # fmt: skip
             if job is None:
                 raise LeaseLost
-            stored = store_results(connection, job, results, destinations, now)
+            stored = store_results(connection, job, results, destinations, now, auto=auto)
             tell(connection, now, job.study_uid, "job.completed", f"{len(stored)} results", job.id)
             return stored
 

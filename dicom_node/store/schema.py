@@ -176,6 +176,8 @@ deliveries = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("scheduled_at", _time, nullable=False),
     Column("finished_at", _time),
+    # 1: outputs = "auto"; withheld where the destination accepts another form of the result, not this one
+    Column("optional", Integer, nullable=False, server_default="0"),
     CheckConstraint(f"state IN {_STATES}", name="state"),
     # one row per object and destination: nothing is sent by two ledgers
     UniqueConstraint("result_id", "destination"),
@@ -190,6 +192,14 @@ expectations = Table(
     Column("peer", String(64), primary_key=True),
     Column("instances", Integer, nullable=False),
     Column("asked_at", _time, nullable=False),  # when the question went out, not when the answer came
+)  # fmt: skip
+
+capabilities = Table(
+    "capabilities", metadata,  # what a destination accepts, as it said when it was asked
+    Column("peer", String(64), primary_key=True),
+    Column("sop_class_uid", _uid, primary_key=True),
+    Column("accepted", Integer, nullable=False),  # 0 or 1
+    Column("asked_at", _time, nullable=False),
 )  # fmt: skip
 
 history = Table(

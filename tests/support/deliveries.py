@@ -15,7 +15,9 @@ from dicom_node.audit import Trail
 from dicom_node.config import Config, Deliver, Peer
 from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.dicom.uids import derived_uid
+from dicom_node.domain.identity import UID
 from dicom_node.store.archive import Archive
+from dicom_node.store.capabilities import Capabilities
 from dicom_node.store.database import migrate, open_engine
 from dicom_node.store.ledger import Ledger
 from dicom_node.store.schema import deliveries, jobs, results
@@ -39,10 +41,13 @@ class VirtualClock:
 class Bench:
     """Archive, ledger and Deliverer on a SQLite file, with peers at the given loopback ports."""
 
-    def __init__(self, folder: Path, ports: dict[str, int], **settings: float) -> None:
+    def __init__(
+        self, folder: Path, ports: dict[str, int], *, takes: object = "ask", **settings: float
+    ) -> None:
         defaults: dict[str, Any] = {"timeout_s": 5.0, "retry_after_s": 10.0, "retry_at_most_s": 1800.0}
         peers = tuple(
-            Peer(name=name, ae_title="PACS", host="127.0.0.1", port=port) for name, port in ports.items()
+            Peer(name=name, ae_title="PACS", host="127.0.0.1", port=port, takes=takes)  # type: ignore[arg-type]
+            for name, port in ports.items()
         )
         self.config = Config(peer=peers, deliver=Deliver(**defaults | settings))
         self.clock = VirtualClock()
@@ -50,14 +55,17 @@ class Bench:
         migrate(self.engine)
         self.archive = Archive(folder)
         self.ledger = Ledger(self.engine, self.clock)
+        self.capabilities = Capabilities(self.engine, self.clock)
         self.trail = Trail(folder / "audit", "DICOMNODE", self.clock)
-        self.deliverer = Deliverer(self.config, self.archive, self.ledger, self.trail, self.clock)
+        self.deliverer = Deliverer(
+            self.config, self.archive, self.ledger, self.capabilities, self.trail, self.clock
+        )
 
     def close(self) -> None:
         self.deliverer.stop()
         self.engine.dispose()
 
-    def schedule(self, contents: Sequence[bytes], *destinations: str) -> None:
+    def schedule(self, contents: Sequence[bytes], *destinations: str, auto: bool = False) -> None:
         """What T3 commits: a finished job, its results, one delivery per object and destination."""
         with self.engine.begin() as connection:
             job = connection.execute(insert(jobs).values(self._job())).inserted_primary_key[0]  # type: ignore[index]
@@ -67,7 +75,7 @@ class Bench:
                 for destination in destinations:
                     values = {
                         "result_id": result, "destination": destination, "state": "SCHEDULED",
-                        "scheduled_at": self.clock.now,
+                        "scheduled_at": self.clock.now, "optional": int(auto),
                     }  # fmt: skip
                     connection.execute(insert(deliveries).values(values))
 
@@ -87,10 +95,14 @@ class Bench:
         waits = [row.not_before for row in self.rows() if row.state == "SCHEDULED" and row.not_before]
         return min((when if when.tzinfo else when.replace(tzinfo=UTC) for when in waits), default=None)
 
+    def study(self, number: int) -> UID:
+        """Study Instance UID of the job that was scheduled as number `number`."""
+        return derived_uid("bench study", number)
+
     def _job(self) -> dict[str, object]:
         with self.engine.connect() as connection:
             number = len(list(connection.execute(select(jobs.c.id))))
-        study = derived_uid("bench study", number)
+        study = self.study(number)
         return {
             "subject_uid": study, "study_uid": study, "level": "study", "revision": 1, "pipeline": "test",
             "version": "1", "route": 0, "input_key": f"{number:064d}", "plan": {}, "state": "COMPLETED",
