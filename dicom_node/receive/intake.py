@@ -23,8 +23,10 @@ What cannot be taken is still read to its end (the association stays usable) and
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from dicom_node import log
@@ -46,8 +48,9 @@ from dicom_node.store.archive import Archive, Buffer, Spool
 from dicom_node.store.catalog import Arrival, Catalog, Recorded
 
 _MB = 1_000_000
-_LOOK_EVERY_BYTES = 16 * _MB
-"""The free space is looked at before an object and after each so many bytes of it."""
+_LOOK_EVERY_S, _LOOK_EVERY_BYTES = 0.1, 16 * _MB
+"""The free space is looked at before an object, and after each so many bytes of it; a look that found
+room holds for a moment."""
 
 
 class InvalidInstanceUID(DicomNodeError):
@@ -76,6 +79,13 @@ class Request:
     peer: str
 
 
+@dataclass(slots=True)
+class Looks:
+    """When the disk was last seen to have room. Mutable; a look too many does no harm."""
+
+    had_room_at: float = -math.inf
+
+
 @dataclass(frozen=True, slots=True)
 class Intake:
     """Where data sets go, and within which limits. Shared by all associations."""
@@ -85,6 +95,7 @@ class Intake:
     catalog: Catalog
     quotas: Mapping[str, Quota]
     """By the peer's name; a peer that is not in it has none."""
+    looks: Looks = field(default_factory=Looks)
 
     @staticmethod
     def of(config: Config, archive: Archive, catalog: Catalog) -> Intake:
@@ -96,12 +107,16 @@ class Intake:
 
     def check_room(self) -> None:
         """Raises OutOfStorage when the disk is below its reserve."""
+        now = time.monotonic()
+        if now - self.looks.had_room_at < _LOOK_EVERY_S:
+            return
         try:
             free = self.archive.free_bytes()
         except OSError as error:
             raise OutOfStorage("the archive's disk does not answer") from error
         if free < self.limits.reserve_mb * _MB:
             raise OutOfStorage("the archive's disk is below receive.reserve_mb")
+        self.looks.had_room_at = now
 
 
 class Incoming:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import secrets
 import time
@@ -23,6 +24,8 @@ from dicom_node.domain.identity import Digest
 from dicom_node.errors import IntegrityError, InvalidValue, OutOfStorage
 
 Buffer = bytes | bytearray | memoryview
+
+_START, _COUNTER = secrets.token_hex(8), itertools.count()
 
 HEAD_BYTES = 65536
 """How much of the beginning a spool keeps at hand, to tell what is arriving."""
@@ -85,7 +88,8 @@ class Archive:
             return 0.0
 
     def _new_spool_path(self) -> str:
-        return f"{self._spool}/{secrets.token_hex(16)}.part"
+        """Never given twice, in no process: threads share the counter, forks differ in their number."""
+        return f"{self._spool}/{_START}-{os.getpid()}-{next(_COUNTER)}.part"
 
     def _folder(self, digest: Digest) -> str:
         return f"{self._objects}/{digest[:2]}"

@@ -43,7 +43,7 @@ class Arrivals:
             connection = self._engine.raw_connection()
             try:
                 cursor = connection.cursor()
-                if self._begin:  # psycopg begins by itself
+                if self._begin and len(rows) > 1:  # psycopg begins by itself; one statement needs no bracket
                     cursor.execute(self._begin)
                 new = [self._insert(cursor, row) for row in rows]
                 connection.commit()
