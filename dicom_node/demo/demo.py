@@ -18,19 +18,20 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydicom import dcmread
 from rich.console import Console
 
 from dicom_node.deliver.scu import Sent, send
 from dicom_node.demo import summary
 from dicom_node.demo.gallery import render
 from dicom_node.demo.loopback import WRITTEN_BY, LoopbackNode, Setup, ends_on_sigterm, environment
-from dicom_node.demo.received import KINDS, Results, read_results
+from dicom_node.demo.received import Results, kind_of, read_results
 from dicom_node.demo.stages import Stages
 from dicom_node.demo.standin import StandInPacs
 from dicom_node.demo.story import Story, read_story
 from dicom_node.dicom.status import Kind
 from dicom_node.domain.identity import UID
-from dicom_node.domain.job import ResultKind, State
+from dicom_node.domain.job import BY_NAME_ONLY, ResultKind, State
 from dicom_node.domain.series import StoredInstance
 from dicom_node.errors import DicomNodeError
 from dicom_node.node.build import Node, build
@@ -258,14 +259,15 @@ def _collect(pacs: StandInPacs, story: Story, out: Path) -> Results:
     paths = []
     kept = {arrival.path: arrival for arrival in pacs.arrivals if arrival.path is not None}
     counts: dict[ResultKind, int] = {}
-    for path, arrival in kept.items():
-        kind = KINDS.get(arrival.sop_class_uid)
+    for path in kept:
+        kind = kind_of(dcmread(path, stop_before_pixels=True))
         if kind is None:
             continue
         counts[kind] = counts.get(kind, 0) + 1
         paths.append(path.rename(path.with_name(f"{kind.value}-{counts[kind]}.dcm")))
     results = read_results(paths)
-    needed = set(ResultKind) if results.reading.performed else {ResultKind.SR, ResultKind.SC}
+    whole = set(ResultKind) - BY_NAME_ONLY
+    needed = whole if results.reading.performed else {ResultKind.SR, ResultKind.SC}
     if missing := needed - set(counts):
         forms = ", ".join(sorted(kind.value.upper() for kind in missing))
         raise DicomNodeError(f"results of these forms did not arrive: {forms}; log: {out / 'node.log'}")

@@ -25,8 +25,11 @@ KINDS = {
     "1.2.840.10008.5.1.4.1.1.66.4": ResultKind.SEG,
     "1.2.840.10008.5.1.4.1.1.30": ResultKind.PM,
     "1.2.840.10008.5.1.4.1.1.7": ResultKind.SC,
+    "1.2.840.10008.5.1.4.1.1.11.1": ResultKind.GSPS,
+    "1.2.840.10008.5.1.4.1.1.88.59": ResultKind.KOS,
 }
 """SOP classes of results, PS3.4 B.5."""
+_IMAGING_MEASUREMENT_REPORT = "126000"
 _CONCLUSION, _COMMENT, _DIAGNOSIS = "121077", "121106", "439401001"
 _PROBABILITY, _PROBABILITY_OF_CANCER, _MEANING = "122157", "111047", "121050"
 _SAME_PLACE_MM = 0.05
@@ -233,15 +236,23 @@ class Results:
     segments: Mapping[FrameKey, Layer] = field(default_factory=dict)
 
 
+def kind_of(data_set: Dataset) -> ResultKind | None:
+    """The form of a result; None for what is none. The two reports differ by their titles (CID 7021)."""
+    kind = KINDS.get(str(data_set.SOPClassUID))
+    drawn = _code(data_set, "ConceptNameCodeSequence") == _IMAGING_MEASUREMENT_REPORT
+    return ResultKind.ROI if kind is ResultKind.SR and drawn else kind
+
+
 def read_results(paths: Sequence[Path]) -> Results:
-    """Read received files of the four kinds."""
+    """Read received files of all forms."""
     files = []
     for path in paths:
         data_set = dcmread(path)
-        kind = KINDS.get(str(data_set.SOPClassUID))
+        kind = kind_of(data_set)
         if kind is not None:
             files.append((kind, path, data_set))
     order = [ResultKind.SR, ResultKind.SEG, ResultKind.PM, ResultKind.SC]
+    order += [kind for kind in ResultKind if kind not in order]
     files.sort(key=lambda file: (order.index(file[0]), int(file[2].get("SeriesNumber") or 0)))
     reading, page = Reading(), None
     maps: dict[FrameKey, Layer] = {}
@@ -253,7 +264,7 @@ def read_results(paths: Sequence[Path]) -> Results:
             page = np.asarray(data_set.pixel_array, dtype=np.uint8)
         elif kind is ResultKind.PM:
             maps |= _layers(data_set)
-        else:
+        elif kind is ResultKind.SEG:
             segments |= _merged(segments, _layers(data_set))
     return Results(reading, tuple(files), page, maps, segments)
 

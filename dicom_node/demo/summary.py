@@ -37,7 +37,8 @@ from dicom_node.node.flow import assemble
 
 FORMS = {
     ResultKind.SR: "Structured Report", ResultKind.SEG: "Segmentation",
-    ResultKind.PM: "Parametric Map", ResultKind.SC: "Secondary Capture",
+    ResultKind.PM: "Parametric Map", ResultKind.SC: "Secondary Capture", ResultKind.ROI: "Region Report",
+    ResultKind.GSPS: "Presentation State", ResultKind.KOS: "Key Object Selection",
 }  # fmt: skip
 _AS_CONFIGURED = "outside the intended use, but run as configured: "
 """How a guard's warning begins that `intended_use = "warn"` let pass, see `route/guard.py`."""

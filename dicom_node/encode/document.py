@@ -28,7 +28,10 @@ from dicom_node.domain.job import ResultKind, ResultObject
 from dicom_node.domain.series import Study
 from dicom_node.encode.source import Source
 
-SERIES_NUMBERS = {ResultKind.SR: 9000, ResultKind.SC: 9010, ResultKind.SEG: 9100, ResultKind.PM: 9200}
+SERIES_NUMBERS = {
+    ResultKind.SR: 9000, ResultKind.SC: 9010, ResultKind.ROI: 9020, ResultKind.GSPS: 9030,
+    ResultKind.KOS: 9080, ResultKind.SEG: 9100, ResultKind.PM: 9200,
+}  # fmt: skip
 """First Series Number of each kind: behind the scanner's own, and the same in every study."""
 _CAUTION = " - not for diagnostic use"
 _TYPOGRAPHY = str.maketrans(
@@ -107,7 +110,7 @@ def finish(
     data_set.SeriesNumber = series_number
     data_set.InstanceNumber = 1
     data_set.SeriesDescription = series_description(what)
-    _set_dates(data_set, run.source)
+    _set_dates(data_set, run.source, kind)
     _set_equipment(data_set, run)
     _set_patient_and_study(data_set, run)
     if "DimensionOrganizationSequence" in data_set:
@@ -121,9 +124,10 @@ def finish(
     )
 
 
-def _set_dates(data_set: Dataset, source: Source) -> None:
+def _set_dates(data_set: Dataset, source: Source, kind: ResultKind) -> None:
     """All dates are those of the newest source image: made again on another day, the bytes are the same."""
-    for name in ("InstanceCreation", "Series", "Content"):
+    own = "PresentationCreation" if kind is ResultKind.GSPS else "Content"
+    for name in ("InstanceCreation", "Series", own):
         setattr(data_set, f"{name}Date", source.date)
         setattr(data_set, f"{name}Time", source.time)
 

@@ -46,17 +46,18 @@ def images(run: Run) -> tuple[ResultObject, ...]:
     where the findings name a leading stack, of that one only."""
     regions: dict[StackKey, list[Region]] = {}
     for region in run.findings.regions:
-        if region.mask.any() and _shown(run, region.stack):
+        if region.mask.any() and shown(run, region.stack):
             regions.setdefault(stack_key(region.stack), []).append(region)
-    heats = [heat for heat in run.findings.maps if _shown(run, heat.stack)]
+    heats = [heat for heat in run.findings.maps if shown(run, heat.stack)]
     marked = [group[0].stack for group in regions.values()] + [heat.stack for heat in heats]
-    planes = {stack_key(stack): _planes(stack, run.source.slice_thickness_mm) for stack in marked}
+    planes = {stack_key(stack): planes_of(stack, run.source.slice_thickness_mm) for stack in marked}
     segmentations = [_segmentation(run, group, place, planes) for place, group in enumerate(regions.values())]
     maps = [_parametric_map(run, heats, place, planes) for place in range(len(heats))]
     return (*segmentations, *maps)
 
 
-def _shown(run: Run, stack: Stack) -> bool:
+def shown(run: Run, stack: Stack) -> bool:
+    """Whether a stack's regions and maps become objects of their own."""
     lead = run.findings.lead
     return lead is None or stack_key(lead) == stack_key(stack)
 
@@ -76,12 +77,12 @@ def _segmentation(run: Run, regions: Sequence[Region], place: int, planes: Plane
         segment_descriptions=[_segment(run, region, n) for n, region in enumerate(regions, start=1)],
         content_label="AI_REGIONS",
         content_description=clipped(f"{run.title}, research use only"),
-        **_identity(),
+        **identity(),
     )
     _refer(data_set, stack)
     return finish(
         data_set, run, ResultKind.SEG, stack_key(stack),
-        series_number=SERIES_NUMBERS[ResultKind.SEG] + place, what=f"regions, {_short(stack)}",
+        series_number=SERIES_NUMBERS[ResultKind.SEG] + place, what=f"regions, {short(stack)}",
     )  # fmt: skip
 
 
@@ -137,21 +138,21 @@ def _parametric_map(run: Run, heats: Sequence[HeatMap], place: int, planes: Plan
         content_label="AI_MAP",
         content_description=clipped(f"{heat.label}, research use only"),
         content_qualification="RESEARCH",
-        **_identity(),
+        **identity(),
     )
     _refer(data_set, heat.stack)
     return finish(
         data_set, run, ResultKind.PM, (*stack_key(heat.stack), again),
-        series_number=SERIES_NUMBERS[ResultKind.PM] + place, what=f"heatmap, {_short(heat.stack)}",
+        series_number=SERIES_NUMBERS[ResultKind.PM] + place, what=f"heatmap, {short(heat.stack)}",
     )  # fmt: skip
 
 
-def _short(stack: Stack) -> str:
+def short(stack: Stack) -> str:
     """Without free text: `series 4 T2 axial`."""
     return f"series {stack.series_number} {stack.contrast.value} {stack.plane.value}"
 
 
-def _identity() -> dict[str, Any]:  # Any: keyword arguments
+def identity() -> dict[str, Any]:  # Any: keyword arguments
     """What highdicom must be told and `finish` replaces."""
     return {
         "series_instance_uid": "2.25.1", "series_number": 1,
@@ -161,12 +162,12 @@ def _identity() -> dict[str, Any]:  # Any: keyword arguments
     }  # fmt: skip
 
 
-def _planes(stack: Stack, thickness_mm: dict[UID, float]) -> list[Dataset]:
+def planes_of(stack: Stack, thickness_mm: dict[UID, float]) -> list[Dataset]:
     """A stand-in for each frame, numbered from 1 in its SOP Instance UID."""
     between, rows_mm, columns_mm = stack.spacing_mm
     thickness = thickness_mm.get(stack.frames[0].sop_instance_uid) or between
-    orientation = [_decimal(value) for value in (*stack.row_cosine, *stack.column_cosine)]
-    spacing = [_decimal(rows_mm), _decimal(columns_mm)]
+    orientation = [decimal(value) for value in (*stack.row_cosine, *stack.column_cosine)]
+    spacing = [decimal(rows_mm), decimal(columns_mm)]
     planes = [
         _plane(stack, number, frame, orientation, spacing, thickness, between)
         for number, frame in enumerate(stack.frames, start=1)
@@ -189,14 +190,14 @@ def _plane(
     plane.Modality = "MR"
     plane.Rows, plane.Columns = stack.rows, stack.columns
     plane.PixelSpacing = spacing
-    plane.SliceThickness = _decimal(thickness)
-    plane.SpacingBetweenSlices = _decimal(between)
+    plane.SliceThickness = decimal(thickness)
+    plane.SpacingBetweenSlices = decimal(between)
     plane.ImageOrientationPatient = orientation
-    plane.ImagePositionPatient = [_decimal(value) for value in frame.position_mm]
+    plane.ImagePositionPatient = [decimal(value) for value in frame.position_mm]
     return plane
 
 
-def _decimal(value: float) -> str:
+def decimal(value: float) -> str:
     """DS: at most 16 characters."""
     return str(format_number_as_ds(float(value)))
 
@@ -209,7 +210,7 @@ def _refer(data_set: Dataset, stack: Stack) -> None:
         for item in group.DerivationImageSequence[0].SourceImageSequence
     }
     for item in items.values():
-        _point(item, stack.frames[int(item.ReferencedSOPInstanceUID.removeprefix("1.")) - 1])
+        point(item, stack)
     data_set.SourceImageSequence = references(stack.frames)
     series = Dataset()
     series.SeriesInstanceUID = stack.series_uid
@@ -217,7 +218,9 @@ def _refer(data_set: Dataset, stack: Stack) -> None:
     data_set.ReferencedSeriesSequence = [series]
 
 
-def _point(item: Dataset, frame: FrameRef) -> None:
+def point(item: Dataset, stack: Stack) -> None:
+    """Replace a reference to a stand-in by that to its instance and frame."""
+    frame = stack.frames[int(item.ReferencedSOPInstanceUID.removeprefix("1.")) - 1]
     item.ReferencedSOPClassUID = frame.sop_class_uid
     item.ReferencedSOPInstanceUID = frame.sop_instance_uid
     if frame.multiframe:

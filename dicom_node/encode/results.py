@@ -1,4 +1,4 @@
-"""Findings into result objects, step 6 of the path: SR, Secondary Capture, SEG, Parametric Map.
+"""Findings into result objects, step 6 of the path: reports, Secondary Capture, SEG, map, and more.
 
 Promises: the same findings on the same images with the same `input_key` give the same UIDs
 and the same bytes, on any day and in any time zone. Refuses nothing: findings that exist
@@ -20,6 +20,9 @@ from dicom_node.encode.source import read_source
 def warm_up() -> None:
     """Import what encoding needs, about a second; a worker does this before its first job."""
     import dicom_node.encode.images
+    import dicom_node.encode.key_objects
+    import dicom_node.encode.presentation
+    import dicom_node.encode.regions
     import dicom_node.encode.report  # noqa: F401
     from dicom_node.encode.capture import capture_of
 
@@ -38,6 +41,9 @@ def encode(
     # highdicom takes a second to import; a process that only receives never comes here.
     from dicom_node.encode.capture import secondary_capture
     from dicom_node.encode.images import images
+    from dicom_node.encode.key_objects import key_objects
+    from dicom_node.encode.presentation import presentation_state
+    from dicom_node.encode.regions import region_report
     from dicom_node.encode.report import structured_report
 
     with quiet_library():
@@ -50,4 +56,7 @@ def encode(
             title=plain(title),
             equipment=provenance.equipment(pipeline, pipeline_version, findings.algorithms),
         )
-        return (structured_report(run), secondary_capture(run), *images(run))
+        return (
+            structured_report(run), secondary_capture(run), *images(run), *region_report(run),
+            *presentation_state(run), *key_objects(run),
+        )  # fmt: skip

@@ -47,6 +47,15 @@ def probability_of(of: Code) -> str:
     return f"Probability of {name if name[1:2].isupper() else name[:1].lower() + name[1:]}"
 
 
+def caption(findings: Findings, on_slice: float | None) -> tuple[str, ...]:
+    """What stands in the corner of a slice: verdict, this slice, and what it is not for."""
+    verdict = findings.verdict
+    said = f"AI: {plain(verdict.diagnosis.meaning)}" if verdict else "AI"
+    case = f"{probability_of(verdict.positive_class)} {percent(verdict.probability)}" if verdict else ""
+    own = "" if on_slice is None else f", on this slice {percent(on_slice)}"
+    return tuple(line for line in (said, f"{case}{own}", "Not for diagnostic use") if line)
+
+
 def operating_point(verdict: Verdict) -> str:
     point = verdict.operating_point
     text = (

@@ -71,7 +71,7 @@ def test_fifty_random_kills_lose_no_acknowledged_instance_and_duplicate_no_resul
     kinds = node.rows("SELECT job_id, kind, count(*) FROM results GROUP BY job_id, kind HAVING count(*) <> 1")
     assert [] == kinds
     last = node.rows("SELECT kind FROM results WHERE superseded_at IS NULL ORDER BY kind")
-    assert [("pm",), ("sc",), ("seg",), ("sr",)] == last
+    assert [(kind,) for kind in ("gsps", "kos", "pm", "roi", "sc", "seg", "sr")] == last
     delivered = node.rows(
         "SELECT sop_instance_uid FROM results JOIN deliveries ON result_id = results.id"
         " WHERE deliveries.state = 'COMPLETED' ORDER BY 1"

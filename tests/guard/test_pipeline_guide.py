@@ -62,11 +62,11 @@ def test_the_example_measures_a_ball(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_example_gives_the_objects_the_guide_names(folder: Path, tmp_path: Path) -> None:
-    """Report, region and page: SR, SEG and SC, readable as DICOM."""
+    """Report, page, region, its outlines as a report and as a presentation state; readable as DICOM."""
     run(folder, tmp_path, study(radius_mm=40.0))
 
     made = sorted(pydicom.dcmread(path).Modality for path in (tmp_path / "out").glob("*.dcm"))
-    assert made == ["OT", "SEG", "SR"]
+    assert made == ["OT", "PR", "SEG", "SR", "SR"]
 
 
 def test_the_example_is_refused_outside_its_intended_use(folder: Path, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_another_process_years_later_in_another_time_zone_writes_the_same_bytes(
 
     assert now["year"] != later["year"]
     assert now["made"] == later["made"]
-    assert 8 + 2 + 6 + 2 == len(now["made"])
+    assert 13 + 2 + 10 + 2 == len(now["made"])
 
 
 def _made(folder: Path, years: float, **environment: str) -> dict[str, object]:
@@ -76,7 +76,7 @@ def test_another_input_key_gives_other_objects(tmp_path: Path) -> None:
     first, second = _uids(found(study), study, "one"), _uids(found(study), study, "two")
 
     assert not first & second
-    assert 16 == len(first)
+    assert 26 == len(first)
 
 
 def test_another_version_of_the_node_gives_other_objects(

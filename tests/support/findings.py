@@ -10,6 +10,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -286,6 +287,12 @@ def _stored(data_set: pydicom.Dataset, path: Path) -> StoredInstance:
 
 
 def _digest(path: Path) -> Digest:
+    status = path.stat()
+    return _digest_of(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache
+def _digest_of(path: Path, mtime_ns: int, size: int) -> Digest:
     return Digest(hashlib.sha256(path.read_bytes()).hexdigest())
 
 
@@ -298,7 +305,7 @@ def _frame(
         UID(data_set.SOPInstanceUID),
         number,
         path,
-        Digest("0" * 64),
+        _digest(path),
         (x, y, z),
         multiframe,
     )
@@ -362,6 +369,7 @@ def _classic(made: SeriesMade, place: int, name: str) -> Dataset:
         [*row, *column],
         [*_position(made, place)],
     )
+    data_set.WindowCenter, data_set.WindowWidth = [600, 500], [1200, 900]
     data_set.PixelData = np.zeros((made.rows, made.columns), "<u2").tobytes()
     return data_set
 
@@ -375,6 +383,9 @@ def _enhanced(made: SeriesMade, b_values: Sequence[float]) -> Dataset:
     orientation.ImageOrientationPatient = [*row, *column]
     measures.PixelSpacing, measures.SliceThickness = [2, 2], 4
     shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = 600, 1200
+    shared.FrameVOILUTSequence = [window]
     data_set.SharedFunctionalGroupsSequence = [shared]
     frames = []
     for place in range(made.slices):

@@ -1,0 +1,109 @@
+"""What the report and the region report have in common: TID 1500 around their groups.
+
+PS3.16 TID 1500 "Measurement Report", 1001 (observer), 4019 (algorithm), 1210 (meaning).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import highdicom as hd
+from pydicom.dataset import Dataset
+
+from dicom_node.dicom.provenance import MANUFACTURER
+from dicom_node.domain.codebook import code
+from dicom_node.domain.codes import Code
+from dicom_node.domain.findings import Algorithm
+from dicom_node.encode.document import Run, clipped, nobody, plain
+from dicom_node.encode.images import concept
+
+PROBABILITY = concept(code("probability"))
+PERCENT = concept(code("percent"))
+_PROCEDURE = concept(code("mri-procedure"))
+_EQUIVALENT_MEANING = concept(code("equivalent-meaning"))
+_ARTIFICIAL_INTELLIGENCE = concept(code("artificial-intelligence"))
+_DEVICE = concept(code("device"))
+
+
+def document(run: Run, title: Code, groups: Sequence[Any]) -> hd.sr.Comprehensive3DSR:
+    """A Comprehensive 3D SR around measurement groups, complete and unverified, without identity."""
+    return hd.sr.Comprehensive3DSR(
+        evidence=evidence_of(run),
+        content=hd.sr.MeasurementReport(
+            observation_context=hd.sr.ObservationContext(observer_device_context=observer(run)),
+            procedure_reported=_PROCEDURE,
+            imaging_measurements=groups,
+            title=concept(title),
+        ),
+        series_instance_uid="2.25.1",
+        series_number=1,
+        sop_instance_uid="2.25.1",
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+    )
+
+
+def meant(measurement: hd.sr.Measurement, text: str) -> hd.sr.Measurement:
+    """Say in words which of several numbers with one concept name this is, TID 1210."""
+    item = hd.sr.TextContentItem(
+        name=_EQUIVALENT_MEANING, value=plain(text), relationship_type="HAS CONCEPT MOD"
+    )
+    if "ContentSequence" not in measurement[0]:
+        measurement[0].ContentSequence = hd.sr.ContentSequence()
+    measurement[0].ContentSequence.append(item)
+    return measurement
+
+
+def rounded(value: float) -> float:
+    """Numeric Value is a DS of 16 characters; more digits than these were never meant."""
+    return round(float(value), 6)
+
+
+def algorithm(model: Algorithm) -> hd.sr.AlgorithmIdentification:
+    return hd.sr.AlgorithmIdentification(
+        name=plain(model.name),
+        version=plain(model.version),
+        parameters=[f"sha256:{model.digest}"],
+        family=_ARTIFICIAL_INTELLIGENCE,
+        manufacturer=MANUFACTURER,
+    )
+
+
+def observer(run: Run) -> hd.sr.ObserverContext:
+    """The node as the device that observed."""
+    equipment = run.equipment
+    device = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=equipment.device_uid,
+        name=clipped(f"{equipment.model} {run.pipeline}"),
+        manufacturer_name=equipment.manufacturer,
+        model_name=equipment.model,
+        serial_number=equipment.serial_number,
+    )
+    return hd.sr.ObserverContext(observer_type=_DEVICE, observer_identifying_attributes=device)
+
+
+def evidence_of(run: Run) -> list[Dataset]:
+    """A stand-in for each source instance, without patient: highdicom takes the references only."""
+    evidence = [stand_in(run, *names) for names in run.source.instances]
+    nobody(evidence[0])
+    return evidence
+
+
+def stand_in(run: Run, series: str, sop_class: str, sop_instance: str) -> Dataset:
+    """An instance of the study by its references alone."""
+    instance = Dataset()
+    instance.StudyInstanceUID, instance.SeriesInstanceUID = run.source.study_uid, series
+    instance.SOPClassUID, instance.SOPInstanceUID = sop_class, sop_instance
+    return instance
+
+
+def separate(item: Dataset) -> None:
+    """Continuity of Content SEPARATE everywhere: CONTINUOUS makes viewers drop the concept names."""
+    if item.get("ValueType") == "CONTAINER":
+        item.ContinuityOfContent = "SEPARATE"
+    for nested in item.get("ContentSequence", ()):
+        separate(nested)
