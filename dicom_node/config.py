@@ -194,6 +194,9 @@ class Peer(Table):
     """How images are retrieved from it: `get` (C-GET), `move` (C-MOVE to this node's AE title, which it must
     know with host and port), `no`."""
 
+    commitment: bool = False
+    """Whether it is asked to vouch for what it took (storage commitment, PS3.4 Annex J). Its reports come on
+    the same association, or on one that it opens: then it must know this node's host and port."""
     takes: Literal["ask"] | Annotated[tuple[Form, ...], Field(min_length=1)] = "ask"
     """Which result objects it takes: `ask` asks it, a day at the latest after the last time; a list says it
     without asking, and what is not in it is never sent there."""
@@ -206,7 +209,7 @@ class Route(Table):
     """Peers whose studies it looks at."""
     to: tuple[str, ...] = Field(min_length=1)
     """Peers that get the results."""
-    outputs: Literal["auto"] | tuple[Literal["sr", "seg", "pm", "sc"], ...] = "auto"
+    outputs: Literal["auto"] | tuple[Literal["sr", "seg", "pm", "sc", "roi", "gsps", "kos"], ...] = "auto"
     """Result objects to send; `auto` sends of what there is all that the destination takes."""
     intended_use: Literal["enforce", "warn"] = "enforce"
     """`enforce` answers a study outside the model's intended use with "AI not performed, because ...";

@@ -20,6 +20,7 @@ from dicom_node import log
 from dicom_node.audit import Trail
 from dicom_node.config import Config, Peer
 from dicom_node.deliver.backoff import gives_up, pause_s
+from dicom_node.deliver.commitment import Confirmation
 from dicom_node.deliver.probe import Probe
 from dicom_node.deliver.scu import Sent, send
 from dicom_node.deliver.selection import Selection
@@ -29,6 +30,7 @@ from dicom_node.domain.job import Delivery
 from dicom_node.errors import IntegrityError, LeaseLost
 from dicom_node.store.archive import Archive
 from dicom_node.store.capabilities import Capabilities
+from dicom_node.store.commitments import Commitments
 from dicom_node.store.database import utc_now
 from dicom_node.store.ledger import Ledger
 
@@ -49,11 +51,13 @@ class Deliverer:
         archive: Archive,
         ledger: Ledger,
         capabilities: Capabilities,
+        commitments: Commitments,
         trail: Trail,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config, self._archive, self._ledger, self._clock = config, archive, ledger, clock
         self._trail = trail
+        self._confirmation = Confirmation(config, commitments, trail, clock)
         self._selection = Selection(ledger, Probe(config, capabilities, clock))
         self._lanes = tuple(_Lane(self, name) for name in _destinations(config))
         self._watch = threading.Thread(target=self._look, name="deliver", daemon=True)
@@ -92,18 +96,34 @@ class Deliverer:
 
         What is put off to a later time is not waited for.
         """
-        names = [destination] if destination else self._ledger.destinations_due()
-        return sum(sum(self._batches(name)) for name in names)
+        names = [destination] if destination else sorted(self._due())
+        claimed = sum(sum(self._batches(name)) for name in names)
+        for name in names:
+            self._confirm(name)
+        return claimed
 
     @property
     def stopping(self) -> bool:
         return self._stopping.is_set()
 
+    def _due(self) -> set[str]:
+        """Destinations that something is to be sent to, or that are to be asked to vouch for something."""
+        due = set(self._ledger.destinations_due())
+        if confirming := {peer.name for peer in self._config.peer if peer.commitment}:
+            due |= confirming.intersection(self._confirmation.commitments.destinations_due())
+        return due
+
+    def _confirm(self, destination: str) -> None:
+        """Ask about what was delivered, PS3.4 Annex J."""
+        peer = self._config.peers.get(destination)
+        if peer is not None and peer.commitment and not self.stopping:
+            self._confirmation.ask_due(peer)
+
     def _look(self) -> None:
         lanes = {lane.destination: lane for lane in self._lanes}
         while not self._stopping.wait(LOOK_EVERY_S):
             try:
-                for name in self._ledger.destinations_due():
+                for name in self._due():
                     if name in lanes:
                         lanes[name].wake.set()
                     else:  # no longer configured: said in the ledger, needs no network
@@ -120,6 +140,7 @@ class Deliverer:
             try:
                 for _ in self._batches(lane.destination):
                     pass
+                self._confirm(lane.destination)
             except Exception as error:  # noqa: BLE001  an edge: the thread must outlive a locked database
                 log.problem("deliver.trouble", destination=lane.destination, kind=type(error).__name__)
                 self._stopping.wait(REST_AFTER_TROUBLE_S)
@@ -191,9 +212,9 @@ class Deliverer:
 
     def _settle(self, peer: Peer, delivery: Delivery, sent: Sent, *, at_once: bool) -> None:
         if sent.kind is Kind.SUCCESS:
-            self._delivered(delivery, sent, "")
+            self._delivered(peer, delivery, sent, "")
         elif sent.kind is Kind.WARNING:
-            self._delivered(delivery, sent, sent.sentence)
+            self._delivered(peer, delivery, sent, sent.sentence)
         elif sent.kind is Kind.REFUSED and (why := self._selection.after(peer, delivery, sent)):
             self._withheld(delivery, sent.status, why)
         elif sent.kind is Kind.REFUSED:
@@ -201,11 +222,11 @@ class Deliverer:
         else:
             self._again(delivery, sent.status, sent.sentence, at_once=at_once)
 
-    def _delivered(self, delivery: Delivery, sent: Sent, reason: str) -> None:
+    def _delivered(self, peer: Peer, delivery: Delivery, sent: Sent, reason: str) -> None:
         """T4: the peer has it, and said so."""
         assert sent.status is not None  # noqa: S101  only a status says that the peer stored it
         with _fenced(delivery):
-            self._ledger.delivered(delivery, sent.status, reason)
+            self._ledger.delivered(delivery, sent.status, reason, commitment=peer.commitment)
             log.event("deliver.done", **_facts(delivery), status=_hex(sent.status))
 
     def _again(self, delivery: Delivery, status: int | None, reason: str, *, at_once: bool = False) -> None:

@@ -18,6 +18,7 @@ from dicom_node.infer.registry import pipelines
 from dicom_node.store.archive import Archive
 from dicom_node.store.capabilities import Capabilities
 from dicom_node.store.catalog import Catalog
+from dicom_node.store.commitments import Commitments
 from dicom_node.store.database import engine_for, utc_now
 from dicom_node.store.expectations import Expectations
 from dicom_node.store.history import History
@@ -38,6 +39,7 @@ class Node:
     notices: Notices
     ledger: Ledger
     capabilities: Capabilities
+    commitments: Commitments
     history: History
     expectations: Expectations
     trail: Trail
@@ -69,6 +71,7 @@ def build(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Node:
         notices=Notices(engine, clock),
         ledger=Ledger(engine, clock),
         capabilities=Capabilities(engine, clock),
+        commitments=Commitments(engine, clock),
         history=History(engine, clock),
         expectations=Expectations(engine, clock),
         trail=Trail(config.audit_folder, config.node.ae_title, clock),

@@ -26,7 +26,7 @@ from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.dicom.volume import read_volume
 from dicom_node.domain.findings import Findings
 from dicom_node.domain.identity import UID
-from dicom_node.domain.job import Job, Level, ResultKind, ResultObject
+from dicom_node.domain.job import BY_NAME_ONLY, Job, Level, ResultKind, ResultObject
 from dicom_node.domain.pipeline import Pipeline, Plan, Progress
 from dicom_node.domain.series import StoredInstance, Study
 from dicom_node.errors import ConfigurationError
@@ -45,7 +45,7 @@ HEADERS_AT_A_TIME = 200
 
 def receive_and_store(node: Node) -> Receiver:
     """T1: every instance a listed peer sends, acknowledged only when it cannot be lost."""
-    return Receiver(node.config, node.archive, node.catalog, node.trail)
+    return Receiver(node.config, node.archive, node.catalog, node.trail, node.commitments)
 
 
 def read_headers(node: Node) -> int:
@@ -158,7 +158,8 @@ def infer_and_encode(
 def destinations(node: Node, job: Job, made: Sequence[ResultKind]) -> dict[str, tuple[ResultKind, ...]]:
     """Which result goes where, by the route that asked for the job."""
     route = route_of(node, job)
-    kinds = tuple(made) if route.outputs == "auto" else tuple(k for k in made if k.value in route.outputs)
+    wanted = set(ResultKind) - BY_NAME_ONLY if route.outputs == "auto" else set(route.outputs)
+    kinds = tuple(kind for kind in made if kind in wanted)
     return dict.fromkeys(route.to, kinds)
 
 
@@ -180,7 +181,9 @@ def route_of(node: Node, job: Job) -> Route:
 
 def deliver(node: Node) -> Deliverer:
     """T4: every result object to every destination, each on its own thread, once."""
-    return Deliverer(node.config, node.archive, node.ledger, node.capabilities, node.trail, node.clock)
+    return Deliverer(
+        node.config, node.archive, node.ledger, node.capabilities, node.commitments, node.trail, node.clock
+    )  # fmt: skip
 
 
 def result_name(result: ResultObject, number: int) -> Path:

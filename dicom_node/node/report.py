@@ -46,9 +46,10 @@ def _state(word: str | None) -> State | None:
 
 def _job_row(node: Node, job_id: int) -> dict[str, object]:
     job = node.queue.job(job_id)
+    commitments = node.commitments.of_job(job.id)
     deliveries = [
-        f"{row.result.kind.value} to {row.destination}: {row.state.value}"
-        + (f", {row.reason}" if row.reason else "")
+        f"{row.result.kind.value} to {row.destination}: "
+        + ", ".join(filter(None, (row.state.value, commitments.get(row.id), row.reason)))
         for row in node.ledger.rows(job_id=job.id)
     ]
     return {

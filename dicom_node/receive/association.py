@@ -1,7 +1,8 @@
 """One association, from acceptance to its end: messages in, the data of each straight to disk, answers out.
 
-PS3.8 9.3.5 (P-DATA-TF), PS3.7 9.3.1 and 9.3.5 (C-STORE, C-ECHO). One thread, one message at a time:
-no asynchronous operations window is agreed on. Nothing of a data set is held in memory; each piece
+PS3.8 9.3.5 (P-DATA-TF), PS3.7 9.3.1, 9.3.5 and 10.3.1 (C-STORE, C-ECHO, N-EVENT-REPORT). One thread,
+one message at a time: no asynchronous operations window is agreed on. Nothing of an object is
+held in memory; each piece
 goes to the intake as it comes off the wire, whatever lengths the PDU announced.
 
 pynetdicom's own association runs three threads that look for work every few milliseconds, collects
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
+from dicom_node.dicom.commitment import COMMITMENT
 from dicom_node.errors import DicomNodeError, UnreadableObject
-from dicom_node.receive.command import C_ECHO_RQ, C_STORE_RQ, VERIFICATION, Command
+from dicom_node.receive.command import C_ECHO_RQ, C_STORE_RQ, N_EVENT_REPORT_RQ, VERIFICATION, Command
+from dicom_node.receive.commitment import Announcement
 from dicom_node.receive.intake import Incoming, Intake, Request
 from dicom_node.receive.negotiation import (
     INVALID_PARAMETER,
@@ -87,17 +90,24 @@ class Terms:
     agreed: Mapping[int, Agreed]
     timeout_s: float
     """For silence between messages, and for each PDU to arrive."""
+    announcement: Callable[[str], Announcement] | None = None
+    """Takes a storage commitment report, given its transfer syntax; None where the service is not offered."""
+
+
+Keep = Callable[[Incoming | Announcement], tuple[int, str]]
+"""Called with a whole data set; status and comment of the answer to it."""
+_NO_STORAGE = frozenset({VERIFICATION, COMMITMENT})
 
 
 class Association:
     """Mutable; run by one thread, `progress` is read by others."""
 
-    def __init__(self, wire: Wire, terms: Terms, intake: Intake, keep: Callable[[Incoming], tuple[int, str]]):
+    def __init__(self, wire: Wire, terms: Terms, intake: Intake, keep: Keep):
         self._wire = wire
         self._terms = terms
         self._intake = intake
         self._keep = keep
-        self._incoming: Incoming | None = None
+        self._incoming: Incoming | Announcement | None = None
         self._asked: Command | None = None
         self._context_id = 0
         self._command = bytearray()
@@ -185,7 +195,7 @@ class Association:
             raise Misused
         if asked.field == C_ECHO_RQ and not asked.has_data_set:
             self._answer(asked.echo_response(), context_id)
-        elif asked.field == C_STORE_RQ and asked.has_data_set and agreed.abstract_syntax != VERIFICATION:
+        elif asked.field == C_STORE_RQ and asked.has_data_set and agreed.abstract_syntax not in _NO_STORAGE:
             self._asked = asked
             self._incoming = self._intake.begin(
                 Request(
@@ -195,8 +205,18 @@ class Association:
                 )
             )  # fmt: skip
             self._pace_from, self._pace_bytes = time.monotonic(), 0
+        elif asked.field == N_EVENT_REPORT_RQ and asked.has_data_set and self._announced(asked, agreed):
+            self._pace_from, self._pace_bytes = time.monotonic(), 0
         else:
             raise Misused
+
+    def _announced(self, asked: Command, agreed: Agreed) -> bool:
+        """Await the report where it has its place."""
+        announcement = self._terms.announcement
+        if announcement is None or agreed.abstract_syntax != COMMITMENT:
+            return False
+        self._asked, self._incoming = asked, announcement(agreed.transfer_syntax)
+        return True
 
     def _data_fragment(self, length: int, context_id: int, until: float, *, last: bool) -> None:
         incoming, asked = self._incoming, self._asked
@@ -217,7 +237,7 @@ class Association:
             self._incoming = self._asked = None
             self._answer(asked.store_response(status, comment), context_id)
 
-    def _write(self, incoming: Incoming) -> None:
+    def _write(self, incoming: Incoming | Announcement) -> None:
         if self._pieces:
             incoming.write(*self._pieces)
             self._pieces.clear()

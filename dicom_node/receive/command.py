@@ -15,6 +15,7 @@ from dicom_node.errors import InvalidValue, UnreadableObject
 
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
+N_EVENT_REPORT_RQ = 0x0100
 VERIFICATION = "1.2.840.10008.1.1"
 
 _GROUP_LENGTH, _SOP_CLASS, _FIELD, _MESSAGE_ID, _RESPONDED_TO = 0x0000, 0x0002, 0x0100, 0x0110, 0x0120
@@ -49,7 +50,7 @@ class Command:
         return _response(0x8000 | self.field, self.message_id, 0x0000, VERIFICATION)
 
     def store_response(self, status: int, comment: str = "") -> bytes:
-        """C-STORE-RSP, PS3.7 9.3.1.2. UIDs that are none are not repeated."""
+        """C-STORE-RSP, N-EVENT-REPORT-RSP (PS3.7 9.3.1.2, 10.3.1.2). UIDs that are none are not repeated."""
         return _response(
             0x8000 | self.field, self.message_id, status, self.sop_class_uid, self.sop_instance_uid, comment
         )

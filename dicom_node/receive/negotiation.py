@@ -7,8 +7,8 @@ hostile bytes becomes UnreadableObject here, and the caller bounds their length.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
@@ -17,6 +17,7 @@ from pynetdicom.pdu_primitives import (
     ImplementationClassUIDNotification,
     ImplementationVersionNameNotification,
     MaximumLengthNotification,
+    SCP_SCU_RoleSelectionNegotiation,
 )
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 
@@ -44,6 +45,8 @@ class Proposal:
     speaks_dicom: bool
     """Whether protocol version 1 and the DICOM application context are among what it offers."""
     contexts: Sequence[Any]  # Any: pynetdicom ships no types
+    roles: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
+    """SOP class -> (SCU, SCP) role that it proposes for itself, PS3.7 D.3.3.4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,11 @@ def proposal(pdu: bytes) -> Proposal:
             speaks_dicom=bool(decoded.protocol_version & 1)
             and asked.application_context_name == APPLICATION_CONTEXT,
             contexts=contexts,
+            roles={
+                item.sop_class_uid: (bool(item.scu_role), bool(item.scp_role))
+                for item in asked.user_information
+                if isinstance(item, SCP_SCU_RoleSelectionNegotiation)
+            },
         )
     except UnreadableObject:
         raise
@@ -114,10 +122,11 @@ def accepted(
 ) -> tuple[bytes, dict[int, Agreed]]:
     """The A-ASSOCIATE-AC, and what was agreed on, by presentation context id.
 
-    Neither an asynchronous operations window nor roles nor identities are answered: then one
-    operation at a time, requestor as SCU (PS3.7 D.3.3.3, D.3.3.4, D.3.3.7).
+    Neither an asynchronous operations window nor identities are answered: then one operation at a
+    time (PS3.7 D.3.3.3, D.3.3.7). Roles are answered where `supported` states them; for all other
+    classes the requestor is SCU (D.3.3.4).
     """
-    results, _ = negotiate_as_acceptor(asked.contexts, supported)
+    results, roles = negotiate_as_acceptor(asked.contexts, supported, dict(asked.roles))
     answer = A_ASSOCIATE()
     answer.application_context_name = APPLICATION_CONTEXT
     answer.calling_ae_title, answer.called_ae_title = asked.calling, asked.called
@@ -129,7 +138,7 @@ def accepted(
     class_uid.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     version = ImplementationVersionNameNotification()
     version.implementation_version_name = IMPLEMENTATION_VERSION
-    answer.user_information = [length, class_uid, version]
+    answer.user_information = [length, class_uid, version, *roles]
     pdu = A_ASSOCIATE_AC()
     pdu.from_primitive(answer)
     agreed = {

@@ -7,6 +7,7 @@ visit        one connection from accept to close: handshake, first words, admiss
 negotiation  A-ASSOCIATE, by pynetdicom's PDUs;  peers  who may come in;  policy  what is taken
 association  the messages of one association
 intake       T1: one data set to the disk and the ledger, and only then success
+commitment   what a destination reports on storage commitment
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pynetdicom import _config
 from dicom_node import log
 from dicom_node.audit import Trail
 from dicom_node.config import Config
+from dicom_node.receive import commitment
 from dicom_node.receive.door import Door
 from dicom_node.receive.intake import Intake
 from dicom_node.receive.peers import Peers
@@ -28,16 +30,21 @@ from dicom_node.receive.policy import contexts
 from dicom_node.receive.visit import House, serve
 from dicom_node.store.archive import Archive
 from dicom_node.store.catalog import Catalog
+from dicom_node.store.commitments import Commitments
 from dicom_node.tls import server_context
 
 
 class Receiver:
     """Accepts associations from `start` to `stop`. Raises OSError from `start` when it cannot listen."""
 
-    def __init__(self, config: Config, archive: Archive, catalog: Catalog, trail: Trail) -> None:
+    def __init__(
+        self, config: Config, archive: Archive, catalog: Catalog, trail: Trail,
+        commitments: Commitments | None = None,
+    ) -> None:  # fmt: skip
         self._config = config
         self._intake = Intake.of(config, archive, catalog)
         self._trail = trail
+        self._commitments = commitments if any(peer.commitment for peer in config.peer) else None
         self._places = Places(config.receive.max_associations)
         self._plain: Door | None = None
         self._secure: Door | None = None
@@ -58,7 +65,8 @@ class Receiver:
         _quiet()
         house = House(
             config.receive, Peers.resolved(config.node.ae_title, config.peer), self._places, self._intake,
-            self._trail, contexts(config.receive),
+            self._trail, [*contexts(config.receive), *([commitment.context()] if self._commitments else [])],
+            self._commitments,
         )  # fmt: skip
         host = config.receive.host
         tls = server_context(config.tls) if config.tls.port else None

@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from dicom_node.config import Peer, Receive
 from dicom_node.errors import DicomNodeError, UnreadableObject
 from dicom_node.receive.account import Account
 from dicom_node.receive.association import LINGER_S, Association, End, Terms
+from dicom_node.receive.commitment import Announcement
 from dicom_node.receive.intake import Incoming, Intake
 from dicom_node.receive.negotiation import (
     INVALID_PARAMETER,
@@ -31,6 +32,7 @@ from dicom_node.receive.peers import Peers, Rejection
 from dicom_node.receive.places import Guest, Places
 from dicom_node.receive.wire import Gone, TooSlow, Wire
 from dicom_node.store.catalog import Recorded
+from dicom_node.store.commitments import Commitments
 from dicom_node.tls import fingerprint
 
 FIRST_WORD_S = 10.0
@@ -53,6 +55,8 @@ class House:
     intake: Intake
     trail: Trail
     contexts: Sequence[Any]  # Any: pynetdicom ships no types
+    commitments: Commitments | None = None
+    """Where storage commitment is reported to; None where it is asked of nobody."""
 
 
 @dataclass(slots=True)
@@ -133,9 +137,11 @@ def _judge(house: House, guest: Guest, asked: Proposal, certificate: str | None)
         return
     pdu, agreed = accepted(asked, house.contexts, house.limits.max_pdu_bytes)
     visit = _Visit(answer.name, Account(house.trail, answer.name, guest.address))
+    terms = Terms(
+        answer.name, agreed, house.limits.network_timeout_s, _announcement(house, guest, asked, answer.name)
+    )
     association = Association(
-        guest.wire, Terms(answer.name, agreed, house.limits.network_timeout_s), house.intake,
-        lambda incoming: _keep(visit, incoming),
+        guest.wire, terms, house.intake, lambda incoming: _answered(visit, incoming)
     )  # fmt: skip
     if not house.places.let_in(guest, association, answer.name, answer.max_associations):
         _turn_away(house, guest, asked, Rejection.FULL)
@@ -153,6 +159,19 @@ def _judge(house: House, guest: Guest, asked: Proposal, certificate: str | None)
         bytes=visit.stored_bytes, end=end.value, seconds=round(time.monotonic() - association.started, 3),
     )  # fmt: skip
     visit.account.close(whole=end is End.RELEASED)
+
+
+def _announcement(
+    house: House, guest: Guest, asked: Proposal, peer: str
+) -> Callable[[str], Announcement] | None:
+    if (commitments := house.commitments) is None:
+        return None
+    titles = (asked.calling, asked.called)
+    return lambda syntax: Announcement(commitments, house.trail, peer, guest.address, titles, syntax)
+
+
+def _answered(visit: _Visit, incoming: Incoming | Announcement) -> tuple[int, str]:
+    return incoming.answer() if isinstance(incoming, Announcement) else _keep(visit, incoming)
 
 
 def _turn_away(house: House, guest: Guest, asked: Proposal, why: Rejection) -> None:

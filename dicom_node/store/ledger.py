@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, and_, case, or_, sele
 from dicom_node.domain.identity import UID, Digest
 from dicom_node.domain.job import Delivery, ResultKind, State, StoredResult
 from dicom_node.errors import LeaseLost
+from dicom_node.store.commitments import schedule
 from dicom_node.store.database import reading, utc_now, writing
 from dicom_node.store.history import stored_text, tell
 from dicom_node.store.outbox import SUPERSEDED, is_superseded, stored_result
@@ -77,10 +78,15 @@ class Ledger:
                 if connection.execute(statement).rowcount != 1:
                     raise LeaseLost("another process sends this object now")
 
-    def delivered(self, delivery: Delivery, status: int | None, reason: str = "") -> None:
-        """T4: IN PROGRESS -> COMPLETED with the peer's status. Raises LeaseLost."""
+    def delivered(
+        self, delivery: Delivery, status: int | None, reason: str = "", *, commitment: bool = False
+    ) -> None:
+        """T4: IN PROGRESS -> COMPLETED with the peer's status. Raises LeaseLost.
+
+        With `commitment` the peer is to be asked to vouch for it, see `commitments.py`.
+        """
         values = {"state": State.COMPLETED.value, "finished_at": self._clock()}
-        self._end(delivery, "delivery.completed", status, reason, values)
+        self._end(delivery, "delivery.completed", status, reason, values, commitment=commitment)
 
     def retry_later(self, delivery: Delivery, status: int | None, reason: str, not_before: datetime) -> None:
         """IN PROGRESS -> SCHEDULED until `not_before`; CANCELED if superseded meanwhile. Raises LeaseLost."""
@@ -184,8 +190,9 @@ class Ledger:
 
     # Any: values of columns
     def _end(
-        self, delivery: Delivery, event: str, status: int | None, reason: str, values: dict[str, Any]
-    ) -> None:
+        self, delivery: Delivery, event: str, status: int | None, reason: str, values: dict[str, Any], *,
+        commitment: bool = False,
+    ) -> None:  # fmt: skip
         said = stored_text(reason)
         statement = (
             update(deliveries)
@@ -197,6 +204,8 @@ class Ledger:
             state = connection.execute(statement).scalar()
             if state is None:
                 raise LeaseLost("another process sends this object now")
+            if commitment:
+                schedule(connection, delivery.id, self._clock())
             row = connection.execute(_joined().where(deliveries.c.id == delivery.id)).one()
             answer = "no answer" if status is None else f"0x{status:04X}"
             what = f"{row.kind} to {row.destination}, attempt {row.attempts}: {answer}"

@@ -202,6 +202,28 @@ capabilities = Table(
     Column("asked_at", _time, nullable=False),
 )  # fmt: skip
 
+commitments = Table(
+    "commitments", metadata,  # deliveries that their destination is asked to vouch for
+    Column("delivery_id", _key, ForeignKey("deliveries.id"), primary_key=True, autoincrement=False),
+    Column("state", String(12), nullable=False),
+    Column("transaction_uid", _uid, nullable=False, server_default=""),  # the last request it stood in
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("refusals", Integer, nullable=False, server_default="0"),  # reports that it was not committed
+    Column("not_before", _time),
+    Column("since", _time, nullable=False),
+    Column("finished_at", _time),
+    Column("reason", Text, nullable=False, server_default=""),
+    CheckConstraint("state IN ('SCHEDULED', 'COMPLETED', 'FAILED')", name="state"),
+)  # fmt: skip
+Index("ix_commitments_ready", commitments.c.state, commitments.c.not_before)
+
+commitment_requests = Table(
+    "commitment_requests", metadata,  # transactions this node began; a report on another one is a stranger's
+    Column("transaction_uid", _uid, primary_key=True),
+    Column("destination", String(64), nullable=False),
+    Column("asked_at", _time, nullable=False),
+)  # fmt: skip
+
 history = Table(
     "history", metadata,  # what happened to a study and why; rows are only ever added
     Column("id", _key, primary_key=True),

@@ -135,7 +135,7 @@ def test_what_a_route_lists_is_not_withheld(bench: Any) -> None:
 def test_the_profile_of_a_peer_settles_it_without_asking(bench: Any) -> None:
     """`takes = ["sr", "sc"]`: a PACS that would accept a SEG, and then show nothing, gets none."""
     with ScriptedScp() as scp:
-        at = bench(scp.port, takes=("sr", "sc"))
+        at = bench(scp.port, peer={"takes": ("sr", "sc")})
 
         assert [DONE, HELD, HELD, DONE] == delivered(at)
 

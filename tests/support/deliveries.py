@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from dicom_node.dicom.uids import derived_uid
 from dicom_node.domain.identity import UID
 from dicom_node.store.archive import Archive
 from dicom_node.store.capabilities import Capabilities
+from dicom_node.store.commitments import Commitments
 from dicom_node.store.database import migrate, open_engine
 from dicom_node.store.ledger import Ledger
 from dicom_node.store.schema import deliveries, jobs, results
@@ -42,11 +43,13 @@ class Bench:
     """Archive, ledger and Deliverer on a SQLite file, with peers at the given loopback ports."""
 
     def __init__(
-        self, folder: Path, ports: dict[str, int], *, takes: object = "ask", **settings: float
+        self, folder: Path, ports: dict[str, int], *, peer: Mapping[str, Any] | None = None, **settings: float
     ) -> None:
         defaults: dict[str, Any] = {"timeout_s": 5.0, "retry_after_s": 10.0, "retry_at_most_s": 1800.0}
         peers = tuple(
-            Peer(name=name, ae_title="PACS", host="127.0.0.1", port=port, takes=takes)  # type: ignore[arg-type]
+            Peer.model_validate(
+                {"name": name, "ae_title": "PACS", "host": "127.0.0.1", "port": port, **(peer or {})}
+            )
             for name, port in ports.items()
         )
         self.config = Config(peer=peers, deliver=Deliver(**defaults | settings))
@@ -56,9 +59,16 @@ class Bench:
         self.archive = Archive(folder)
         self.ledger = Ledger(self.engine, self.clock)
         self.capabilities = Capabilities(self.engine, self.clock)
+        self.commitments = Commitments(self.engine, self.clock)
         self.trail = Trail(folder / "audit", "DICOMNODE", self.clock)
         self.deliverer = Deliverer(
-            self.config, self.archive, self.ledger, self.capabilities, self.trail, self.clock
+            self.config,
+            self.archive,
+            self.ledger,
+            self.capabilities,
+            self.commitments,
+            self.trail,
+            self.clock,
         )
 
     def close(self) -> None:
