@@ -140,6 +140,24 @@ def retry(
 
 
 @app.command()
+def redeliver(
+    study: Annotated[str, typer.Option(help="Study Instance UID.")],
+    to: Annotated[
+        str | None, typer.Option(help="Only to this peer, also if it got nothing of the study before.")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: Json = False,
+) -> None:
+    """Send the results of a study again, whatever became of them: the bytes first made, under the same UIDs.
+
+    A running node sends them; else the next start does.
+    """
+    from dicom_node.node.report import redeliver as send_again
+
+    _show(send_again(_load(config), study, to), as_json, title="redeliver")
+
+
+@app.command()
 def fetch(
     peer: Annotated[str, typer.Argument(help="Name of the peer in the configuration.")],
     study: Annotated[str, typer.Option(help="Study Instance UID.")],

@@ -41,6 +41,12 @@ AT_A_TIME = 16
 REST_AFTER_TROUBLE_S = 5.0
 """Pause of a destination's thread after an error that is not the peer's, e.g. a locked database."""
 
+_NO_PEER = (
+    "no peer named {!r} is configured any more: list it again and `dicom-node retry --deliveries`,"
+    " or name another with `dicom-node redeliver --study UID --to PEER`"
+)
+_GIVEN_UP = "given up after {} days of trying: mend it, then `dicom-node retry --deliveries`. Last: {}"
+
 
 class Deliverer:
     """Delivers what the ledger has due. `start()` and `stop()`; or `deliver_due()`, step by step."""
@@ -170,7 +176,7 @@ class Deliverer:
         peer = self._config.peers.get(destination)
         if peer is None:
             for delivery in claimed:
-                self._failed(delivery, None, f"no peer named {destination!r} is configured any more")
+                self._failed(delivery, None, _NO_PEER.format(destination))
             return None
         until = time.monotonic() + self.lease_s - self._config.deliver.timeout_s
         selected = self._selection.of(peer, claimed)
@@ -233,7 +239,7 @@ class Deliverer:
         settings, now = self._config.deliver, self._clock()
         if gives_up(delivery.scheduled_at or now, now, settings):
             days = f"{settings.give_up_after_days:g}"
-            self._failed(delivery, status, f"given up after {days} days of trying. Last: {reason}")
+            self._failed(delivery, status, _GIVEN_UP.format(days, reason))
             return
         wait_s = 0.0 if at_once else pause_s(delivery.attempts, settings, self._dice(delivery))
         with _fenced(delivery):

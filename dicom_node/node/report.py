@@ -94,6 +94,17 @@ def retry_deliveries(config: Config) -> dict[str, object]:
     return {"deliveries scheduled again": opened(config).ledger.retry()}
 
 
+def redeliver(config: Config, study: str, to: str | None) -> dict[str, object]:
+    """The results of a study are sent again, with the bytes first made. Raises InvalidValue."""
+    if to is not None and to not in config.peers:
+        raise InvalidValue(f"no peer {to!r}; there are {', '.join(config.peers) or 'none'}")
+    node = opened(config)
+    count = node.ledger.redeliver(UID(study), to)
+    if not count:
+        raise InvalidValue("this study has no results that could be sent; see `dicom-node jobs --study UID`")
+    return {"deliveries scheduled again": count}
+
+
 def model_rows(config: Config) -> list[dict[str, object]]:
     """Every bundle in models_dir: version, digest, training data."""
     folder = config.node.models_dir

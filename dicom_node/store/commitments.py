@@ -9,7 +9,7 @@ An object that a report refuses is sent again; the new delivery asks anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -170,6 +170,12 @@ def schedule(connection: Connection, delivery_id: int, now: datetime) -> None:
             .where(commitments.c.delivery_id == delivery_id)
             .values(state=_DUE, attempts=0, not_before=None, since=now, finished_at=None, reason="")
         )
+
+
+def clear_refusals(connection: Connection, delivery_ids: Sequence[int]) -> None:
+    """A person has these sent again: what their destination did not commit before no longer counts."""
+    mine = commitments.c.delivery_id.in_(delivery_ids)
+    connection.execute(update(commitments).where(mine).values(refusals=0))
 
 
 def _words(row: Row[Any]) -> str:  # Any: columns of `commitments`

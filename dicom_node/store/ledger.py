@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, and_, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, or_, select, update
 
 from dicom_node.domain.identity import UID, Digest
 from dicom_node.domain.job import Delivery, ResultKind, State, StoredResult
 from dicom_node.errors import LeaseLost
-from dicom_node.store.commitments import schedule
-from dicom_node.store.database import reading, utc_now, writing
+from dicom_node.store.commitments import clear_refusals, schedule
+from dicom_node.store.database import insert_new, reading, utc_now, writing
 from dicom_node.store.history import stored_text, tell
 from dicom_node.store.outbox import SUPERSEDED, is_superseded, stored_result
 from dicom_node.store.schema import deliveries, jobs, results
@@ -144,19 +144,41 @@ class Ledger:
         if delivery_id is not None:
             chosen.append(deliveries.c.id == delivery_id)
         with writing(self._engine) as connection:
-            ids = connection.execute(
-                update(deliveries)
-                .where(*chosen)
-                .values(
-                    state=State.SCHEDULED.value, attempts=0, not_before=None, finished_at=None,
-                    scheduled_at=now,  # the days until giving up count anew
-                )
-                .returning(deliveries.c.id)
-            ).scalars().all()  # fmt: skip
+            ids = _scheduled_anew(connection, chosen, now)
             again = _joined().where(deliveries.c.id.in_(ids)).order_by(deliveries.c.id)
             for row in connection.execute(again):
                 tell(connection, now, row.study_uid, "delivery.retried", f"to {row.destination}", row.job_id)
             return len(ids)
+
+    def redeliver(self, study_uid: UID, destination: str | None = None) -> int:
+        """Whatever became of them -> SCHEDULED: the results that stand for a study, to where they went.
+
+        With a destination only there, also where it got nothing before. The files are those first made.
+        What is on its way at this moment is let through. Returns how many deliveries.
+        """
+        now = self._clock()
+        standing = (
+            select(results.c.id)
+            .join_from(results, jobs, jobs.c.id == results.c.job_id)
+            .where(jobs.c.study_uid == study_uid, results.c.superseded_at.is_(None))
+        )
+        with writing(self._engine) as connection:
+            ids = connection.execute(standing.order_by(results.c.id)).scalars().all()
+            chosen = [deliveries.c.result_id.in_(ids), deliveries.c.state != State.IN_PROGRESS.value]
+            if destination is not None:
+                chosen.append(deliveries.c.destination == destination)
+                for result_id in ids:
+                    new = {
+                        "result_id": result_id, "destination": destination, "scheduled_at": now,
+                        "state": State.SCHEDULED.value, "optional": 1,
+                    }  # fmt: skip
+                    insert_new(connection, deliveries, new)
+            again = _scheduled_anew(connection, chosen, now)
+            clear_refusals(connection, again)
+            for row in connection.execute(_joined().where(deliveries.c.id.in_(again))):
+                what = f"{row.kind} to {row.destination}"
+                tell(connection, now, row.study_uid, "delivery.redelivered", what, row.job_id)
+            return len(again)
 
     def rows(
         self, *, study_uid: UID | None = None, job_id: int | None = None, state: State | None = None,
@@ -214,6 +236,21 @@ class Ledger:
             elif state == State.CANCELED.value:
                 event, what = "delivery.canceled", f"{what}; {SUPERSEDED}"
             tell(connection, self._clock(), row.study_uid, event, what, row.job_id)
+
+
+def _scheduled_anew(
+    connection: Connection, chosen: Sequence[ColumnElement[bool]], now: datetime
+) -> Sequence[int]:
+    """As if they had never been tried; their numbers."""
+    return connection.execute(
+        update(deliveries)
+        .where(*chosen)
+        .values(
+            state=State.SCHEDULED.value, attempts=0, not_before=None, finished_at=None,
+            scheduled_at=now,  # the days until giving up count anew
+        )
+        .returning(deliveries.c.id)
+    ).scalars().all()  # fmt: skip
 
 
 def _ready(now: datetime) -> ColumnElement[bool]:

@@ -10,6 +10,7 @@ import pytest
 
 from dicom_node.audit import report as audit_report
 from dicom_node.config import Config
+from dicom_node.deliver import commitment
 from dicom_node.receive.scp import Receiver
 from dicom_node.store.history import History
 from support.deliveries import Bench
@@ -59,7 +60,8 @@ class Site(Bench):
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Any]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(commitment, "HELD_S", 0.3)
     made: list[Site] = []
 
     def make(port: int, **peer: Any) -> Site:
