@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code as Concept
 from pydicom.valuerep import format_number_as_ds
 
-from dicom_node.dicom.provenance import MANUFACTURER
+from dicom_node.dicom.provenance import MANUFACTURER, code_item
 from dicom_node.dicom.uids import derived_uid
 from dicom_node.domain.codebook import code
 from dicom_node.domain.codes import Code
@@ -141,10 +141,20 @@ def _parametric_map(run: Run, heats: Sequence[HeatMap], place: int, planes: Plan
         **identity(),
     )
     _refer(data_set, heat.stack)
+    if run.findings.verdict is not None:
+        data_set.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(run)]
     return finish(
         data_set, run, ResultKind.PM, (*stack_key(heat.stack), again),
         series_number=SERIES_NUMBERS[ResultKind.PM] + place, what=f"heatmap, {short(heat.stack)}",
     )  # fmt: skip
+
+
+def _anatomy(run: Run) -> Dataset:
+    """Frame Anatomy (PS3.3 C.7.6.16.2.8), which some readers of maps do not do without."""
+    verdict, item = run.findings.verdict, Dataset()
+    item.AnatomicRegionSequence = [code_item(verdict.site)] if verdict else []
+    item.FrameLaterality = run.source.laterality if run.source.laterality in ("L", "R") else "U"
+    return item
 
 
 def short(stack: Stack) -> str:
@@ -211,6 +221,7 @@ def _refer(data_set: Dataset, stack: Stack) -> None:
     }
     for item in items.values():
         point(item, stack)
+    data_set.ContentCreatorName = None  # Type 2 (PS3.3 10.9), and nobody
     data_set.SourceImageSequence = references(stack.frames)
     series = Dataset()
     series.SeriesInstanceUID = stack.series_uid

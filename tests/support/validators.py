@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,13 @@ def pixelmed_errors(path: Path) -> list[str]:
     command = ["java", *_JAXP, "-Xss16m", "-cp", _PIXELMED, "com.pixelmed.validate.DicomSRValidator", path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert "IOD" in done.stdout + done.stderr, "PixelMed did not get to look at the object"
+    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+
+def dcentvfy_errors(paths: Iterable[Path]) -> list[str]:
+    """Where dicom3tools' dcentvfy finds files at odds about patient, study, series or frame of reference."""
+    _require("dcentvfy", "dicom3tools")
+    done = subprocess.run(["dcentvfy", *paths], capture_output=True, text=True, timeout=120, check=False)
     return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
 
 
