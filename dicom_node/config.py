@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -64,6 +65,8 @@ class Node(Table):
     """Folder of pipelines; each file or folder in it is one."""
     models_dir: Path = PROJECT / "models"
     """Folder of MONAI bundles."""
+    codes: Path | None = None
+    """TOML file with a site's own codes, by the names of `dicom_node/domain/codes.toml`."""
 
 
 class Receive(Table):
@@ -194,6 +197,9 @@ class Peer(Table):
     """How images are retrieved from it: `get` (C-GET), `move` (C-MOVE to this node's AE title, which it must
     know with host and port), `no`."""
 
+    url: str | None = Field(None, pattern=r"^https?://[^\s@?#]+$")
+    """Base address of its DICOMweb service: results go there by STOW-RS, not by C-STORE, with the token of
+    `token_file`. Over https what `tls.trusted` holds counts, else what the machine trusts."""
     commitment: bool = False
     """Whether it is asked to vouch for what it took (storage commitment, PS3.4 Annex J). Its reports come on
     the same association, or on one that it opens: then it must know this node's host and port."""
@@ -209,7 +215,9 @@ class Route(Table):
     """Peers whose studies it looks at."""
     to: tuple[str, ...] = Field(min_length=1)
     """Peers that get the results."""
-    outputs: Literal["auto"] | tuple[Literal["sr", "seg", "pm", "sc", "roi", "gsps", "kos"], ...] = "auto"
+    outputs: (
+        Literal["auto"] | tuple[Literal["sr", "seg", "pm", "sc", "roi", "gsps", "kos", "reject"], ...]
+    ) = "auto"
     """Result objects to send; `auto` sends of what there is all that the destination takes."""
     intended_use: Literal["enforce", "warn"] = "enforce"
     """`enforce` answers a study outside the model's intended use with "AI not performed, because ...";
@@ -247,6 +255,7 @@ class Config(Table):
                 if name not in names:
                     raise ValueError(f"route for {route.pipeline!r} names peer {name!r}, which is not listed")
         self._check_tls()
+        self._check_urls()
         asked = [(route.pipeline, name) for route in self.route for name in route.from_]
         for pipeline, name in asked:
             if asked.count((pipeline, name)) > 1:  # one study, one job: which route's results would be sent?
@@ -262,6 +271,17 @@ class Config(Table):
         shown = [digest for peer in self.peer for digest in peer.certificates]
         if len(shown) != len(set(shown)):
             raise ValueError("one certificate is listed for two peers, or twice")
+
+    def _check_urls(self) -> None:
+        for peer in self.peer:
+            if peer.url and peer.commitment:
+                raise ValueError(
+                    f"peer {peer.name!r}: commitment is asked by DICOM; with `url` there is none"
+                )
+            where = urlsplit(peer.url or "")
+            safe = where.scheme == "https" or where.hostname in ("127.0.0.1", "::1", "localhost")
+            if peer.url and peer.token_file and not safe:
+                raise ValueError(f"peer {peer.name!r}: its token would travel in clear; `url` must be https")
 
     @property
     def audit_folder(self) -> Path:

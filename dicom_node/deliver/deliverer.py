@@ -19,6 +19,7 @@ from pathlib import Path
 from dicom_node import log
 from dicom_node.audit import Trail
 from dicom_node.config import Config, Peer
+from dicom_node.deliver import stow
 from dicom_node.deliver.backoff import gives_up, pause_s
 from dicom_node.deliver.commitment import Confirmation
 from dicom_node.deliver.probe import Probe
@@ -206,6 +207,8 @@ class Deliverer:
 
     def _send(self, peer: Peer, files: list[Path]) -> Generator[Sent, None, None]:
         config = self._config
+        if peer.url:
+            return stow.send(peer, files, config.deliver.timeout_s, tls=config.tls)
         return send(peer, str(config.node.ae_title), files, config.deliver.timeout_s, tls=config.tls)
 
     def _whole(self, claimed: Sequence[Delivery]) -> Iterator[tuple[Path, Delivery]]:

@@ -51,8 +51,13 @@ class Probe:
         known = self._capabilities.of(peer.name)
         fresh = known is not None and self._clock() - known.asked_at < ASK_AGAIN_AFTER
         if known is None or not fresh or known.asked != frozenset(CLASSES):
-            return self.ask(peer)
+            return self._assumed(peer) if peer.url else self.ask(peer)
         return known.accepted
+
+    def _assumed(self, peer: Peer) -> frozenset[str]:
+        """STOW-RS negotiates nothing: it takes everything, until it refuses something."""
+        self._capabilities.keep(peer.name, dict.fromkeys(CLASSES, True))
+        return frozenset(CLASSES)
 
     def refused(self, peer: Peer, sop_class_uid: str) -> frozenset[str]:
         """The peer refused an object of a class; what is left of those it accepts."""

@@ -14,6 +14,7 @@ from dicom_node.audit.command import checked as audited
 from dicom_node.config import Config, Peer, Route
 from dicom_node.deliver.probe import CLASSES, Probe
 from dicom_node.deliver.scu import echo
+from dicom_node.deliver.stow import reach
 from dicom_node.errors import DicomNodeError
 from dicom_node.infer.bundle import bundle_digests
 from dicom_node.infer.registry import pipelines
@@ -142,6 +143,9 @@ def _peer_of(config: Config, peer: Peer) -> Callable[[], str]:
     def look() -> str:
         if not receives:
             return "only sends; nothing to ask"
+        if peer.url:
+            reach(peer, config.deliver.timeout_s, tls=config.tls)
+            return f"{peer.url} answers; what it takes is seen when results are sent"
         answers = "answers C-ECHO by TLS" if peer.tls else "answers C-ECHO"
         title, timeout_s = config.node.ae_title, config.deliver.timeout_s
         echo(peer, title, timeout_s, tls=config.tls)

@@ -19,7 +19,7 @@ EXAMPLE = ROOT / "config" / "node.example.toml"
 OPERATING = ROOT / "docs" / "operating.md"
 WHERE_IT_IS = {
     "node.pipelines_dir", "node.models_dir", "store.password_file", "tls.certificate", "tls.private_key",
-    "tls.trusted", "tls.revoked", "audit.folder", "peer.token_file",
+    "tls.trusted", "tls.revoked", "audit.folder", "peer.token_file", "peer.url",
 }  # fmt: skip
 """Keys whose default depends on the machine, or is none: they stand in the example as comments."""
 
