@@ -39,6 +39,7 @@ FORMS = {
     ResultKind.SR: "Structured Report", ResultKind.SEG: "Segmentation",
     ResultKind.PM: "Parametric Map", ResultKind.SC: "Secondary Capture", ResultKind.ROI: "Region Report",
     ResultKind.GSPS: "Presentation State", ResultKind.KOS: "Key Object Selection",
+    ResultKind.REJECT: "Rejection Note",
 }  # fmt: skip
 _AS_CONFIGURED = "outside the intended use, but run as configured: "
 """How a guard's warning begins that `intended_use = "warn"` let pass, see `route/guard.py`."""

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from dicom_node.domain.codes import Code
 from dicom_node.errors import ConfigurationError, DicomNodeError
@@ -21,6 +22,7 @@ _KEYS = {"value", "scheme", "meaning", "source"}
 
 Swaps = Mapping[Code, Code]
 """The code a site wants for each of the node's; empty where it wants none."""
+NO_SWAPS: Swaps = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def codebook() -> Mapping[str, Entry]:
 def site_swaps(file: Path | None) -> Swaps:
     """What a site's file replaces. Raises ConfigurationError naming file and entry."""
     if file is None:
-        return {}
+        return NO_SWAPS
     site = _read(file)
     if unknown := sorted(set(site) - set(codebook())):
         raise ConfigurationError(f"{file}: the node has no code named {unknown[0]!r}")

@@ -78,9 +78,11 @@ class ResultKind(StrEnum):
     """A second SR, with the regions' outlines on their slices: viewers draw it."""
     GSPS = "gsps"
     KOS = "kos"
+    REJECT = "reject"
+    """A Key Object Selection that rejects what this result replaces (IHE RAD IOCM)."""
 
 
-BY_NAME_ONLY = frozenset({ResultKind.GSPS, ResultKind.KOS})
+BY_NAME_ONLY = frozenset({ResultKind.GSPS, ResultKind.KOS, ResultKind.REJECT})
 """Forms that a route must name: they change what a PACS shows by itself."""
 
 
@@ -93,6 +95,16 @@ class ResultObject:
     sop_instance_uid: UID
     series_uid: UID
     content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """A result object of an earlier revision that a new one replaces."""
+
+    kind: ResultKind
+    sop_class_uid: UID
+    sop_instance_uid: UID
+    series_uid: UID
 
 
 @dataclass(frozen=True, slots=True)

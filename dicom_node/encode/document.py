@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,17 +22,21 @@ from pydicom.tag import Tag
 
 from dicom_node.dicom import provenance
 from dicom_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION, derived_uid
+from dicom_node.domain.codebook import Swaps
+from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Findings
 from dicom_node.domain.identity import UID
-from dicom_node.domain.job import ResultKind, ResultObject
+from dicom_node.domain.job import Predecessor, ResultKind, ResultObject
 from dicom_node.domain.series import Study
 from dicom_node.encode.source import Source
 
 SERIES_NUMBERS = {
     ResultKind.SR: 9000, ResultKind.SC: 9010, ResultKind.ROI: 9020, ResultKind.GSPS: 9030,
-    ResultKind.KOS: 9080, ResultKind.SEG: 9100, ResultKind.PM: 9200,
+    ResultKind.KOS: 9080, ResultKind.REJECT: 9090, ResultKind.SEG: 9100, ResultKind.PM: 9200,
 }  # fmt: skip
 """First Series Number of each kind: behind the scanner's own, and the same in every study."""
+_FOREIGN = {Tag("ProcedureCodeSequence"), Tag("DeidentificationMethodCodeSequence")}
+"""Sequences that came with the source, and stay as they are."""
 _CAUTION = " - not for diagnostic use"
 _TYPOGRAPHY = str.maketrans(
     {"–": "-", "—": "-", "−": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "≥": ">=", "≤": "<=", "×": "x",
@@ -51,6 +55,10 @@ class Run:
     pipeline: str
     title: str
     equipment: provenance.Equipment
+    predecessors: tuple[Predecessor, ...]
+    """What these results replace."""
+    swaps: Swaps
+    """The site's own codes for the node's."""
 
     def uid(self, *role: object) -> UID:
         """The UID of a part of the results. The node's version is in it: another may write other bytes."""
@@ -113,6 +121,7 @@ def finish(
     _set_dates(data_set, run.source, kind)
     _set_equipment(data_set, run)
     _set_patient_and_study(data_set, run)
+    _swap_codes(data_set, {(ours.value, ours.scheme): theirs for ours, theirs in run.swaps.items()})
     if "DimensionOrganizationSequence" in data_set:
         _set_dimension_organization(data_set, run.uid(kind, *role, "dimensions"))
     return ResultObject(
@@ -122,6 +131,20 @@ def finish(
         series_uid=UID(data_set.SeriesInstanceUID),
         content=_written(data_set),
     )
+
+
+def _swap_codes(data_set: Dataset, swaps: Mapping[tuple[str, str], Code]) -> None:
+    """The site's own codes in place of the node's, in our own items, however deep (PS3.3 8.8)."""
+    if not swaps:
+        return
+    theirs = swaps.get((str(data_set.get("CodeValue")), str(data_set.get("CodingSchemeDesignator"))))
+    if theirs is not None:
+        data_set.CodeValue, data_set.CodingSchemeDesignator = theirs.value, theirs.scheme
+        data_set.CodeMeaning = theirs.meaning
+    for tag in data_set.keys() - _FOREIGN:
+        if data_set.get_item(tag).VR == "SQ":
+            for item in data_set[tag].value:
+                _swap_codes(item, swaps)
 
 
 def _set_dates(data_set: Dataset, source: Source, kind: ResultKind) -> None:

@@ -16,6 +16,7 @@ from dicom_node.encode.images import concept, frames_by_instance
 from dicom_node.encode.structure import observer, separate, stand_in
 
 _TITLE = code("of-interest")
+_REJECTED = code("rejected-for-quality")
 _DOCUMENTS = "1.2.840.10008.5.1.4.1.1.88."
 """Where the SOP Class UIDs of structured reports begin (PS3.4 B.5)."""
 Named = dict[tuple[UID, UID, UID], list[int]]
@@ -35,6 +36,17 @@ def key_objects(run: Run) -> tuple[ResultObject, ...]:
     data_set = selection(run, _TITLE, slices, text)
     number = SERIES_NUMBERS[ResultKind.KOS]
     return (finish(data_set, run, ResultKind.KOS, (), series_number=number, what="slices used"),)
+
+
+def rejection(run: Run) -> tuple[ResultObject, ...]:
+    """The rejection note of what this replaces (IHE RAD IOCM, RAD-66); none where it replaces nothing."""
+    if not run.predecessors:
+        return ()
+    named: Named = {(old.series_uid, old.sop_class_uid, old.sop_instance_uid): [] for old in run.predecessors}
+    text = f"Replaced by a later AI result: {run.title}. The images or models changed."
+    data_set = selection(run, _REJECTED, named, text)
+    number = SERIES_NUMBERS[ResultKind.REJECT]
+    return (finish(data_set, run, ResultKind.REJECT, (), series_number=number, what="results replaced"),)
 
 
 def selection(run: Run, title: Code, named: Named, text: str) -> Dataset:

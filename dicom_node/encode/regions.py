@@ -25,7 +25,7 @@ def region_report(run: Run) -> tuple[ResultObject, ...]:
     groups = [_group(run, mark) for mark in marks(run)]
     if not groups:
         return ()
-    data_set = document(run, _TITLE, groups)
+    data_set = document(run, ResultKind.ROI, _TITLE, groups)
     separate(data_set)
     number = SERIES_NUMBERS[ResultKind.ROI]
     return (finish(data_set, run, ResultKind.ROI, (), series_number=number, what="marked regions"),)

@@ -36,7 +36,7 @@ _IMAGING_MEASUREMENTS = code("imaging-measurements")
 
 def structured_report(run: Run) -> ResultObject:
     """The SR of one run, of a verdict or of the reason why there is none."""
-    data_set = document(run, _TITLE, [_group(run)])
+    data_set = document(run, ResultKind.SR, _TITLE, [_group(run)])
     _put_reading_first(data_set, run)
     separate(data_set)
     what = "not performed" if run.findings.verdict is None else f"report {run.title}"
@@ -63,6 +63,8 @@ def _reading(run: Run) -> Iterable[Dataset]:
         yield _text(_CONCLUSION, words.not_performed(reason))
     for line in words.report(run.findings, run.study):
         yield _text(_COMMENT, line)
+    if run.predecessors:
+        yield _text(_COMMENT, words.REPLACES)
 
 
 def _group(run: Run) -> hd.sr.MeasurementsAndQualitativeEvaluations:

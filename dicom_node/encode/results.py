@@ -7,11 +7,15 @@ can be said, and where there is no verdict the objects say why.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dicom_node.dicom import provenance
+from dicom_node.dicom.uids import derived_uid
+from dicom_node.domain.codebook import NO_SWAPS, Swaps
 from dicom_node.domain.findings import Findings
-from dicom_node.domain.job import ResultObject
+from dicom_node.domain.job import Predecessor, ResultObject
 from dicom_node.domain.series import Study
 from dicom_node.encode.document import Run, plain, quiet_library
 from dicom_node.encode.source import read_source
@@ -31,17 +35,19 @@ def warm_up() -> None:
 
 
 def encode(
-    findings: Findings, study: Study, *, input_key: str, pipeline: str, pipeline_version: str, title: str
-) -> tuple[ResultObject, ...]:
+    findings: Findings, study: Study, *, input_key: str, pipeline: str, pipeline_version: str, title: str,
+    predecessors: Sequence[Predecessor] = (), swaps: Swaps = NO_SWAPS,
+) -> tuple[ResultObject, ...]:  # fmt: skip
     """Whole PS3.10 files, the SR first; each is a series of its own in the study it came from.
 
     `input_key` stands for the input, the models and the configuration: every UID derives from
-    it. Raises UnreadableObject where a source file is gone.
+    it, and from the results that these replace and the site's own codes. Raises UnreadableObject
+    where a source file is gone.
     """
     # highdicom takes a second to import; a process that only receives never comes here.
     from dicom_node.encode.capture import secondary_capture
     from dicom_node.encode.images import images
-    from dicom_node.encode.key_objects import key_objects
+    from dicom_node.encode.key_objects import key_objects, rejection
     from dicom_node.encode.presentation import presentation_state
     from dicom_node.encode.regions import region_report
     from dicom_node.encode.report import structured_report
@@ -51,12 +57,23 @@ def encode(
             findings=findings,
             study=study,
             source=read_source(findings, study),
-            input_key=input_key,
+            input_key=_key(input_key, predecessors, swaps),
             pipeline=pipeline,
             title=plain(title),
             equipment=provenance.equipment(pipeline, pipeline_version, findings.algorithms),
+            predecessors=tuple(predecessors),
+            swaps=swaps,
         )
         return (
             structured_report(run), secondary_capture(run), *images(run), *region_report(run),
-            *presentation_state(run), *key_objects(run),
+            *presentation_state(run), *key_objects(run), *rejection(run),
         )  # fmt: skip
+
+
+def _key(input_key: str, predecessors: Sequence[Predecessor], swaps: Swaps) -> str:
+    """Where nothing is replaced and no code is the site's own, the UIDs are of the input alone."""
+    if not predecessors and not swaps:
+        return input_key
+    replaced = [predecessor.sop_instance_uid for predecessor in predecessors]
+    own = [f"{ours}={theirs}" for ours, theirs in sorted(swaps.items(), key=str)]
+    return derived_uid(input_key, *replaced, *own)

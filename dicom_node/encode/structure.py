@@ -15,6 +15,7 @@ from dicom_node.dicom.provenance import MANUFACTURER
 from dicom_node.domain.codebook import code
 from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Algorithm
+from dicom_node.domain.job import Predecessor, ResultKind
 from dicom_node.encode.document import Run, clipped, nobody, plain
 from dicom_node.encode.images import concept
 
@@ -26,9 +27,9 @@ _ARTIFICIAL_INTELLIGENCE = concept(code("artificial-intelligence"))
 _DEVICE = concept(code("device"))
 
 
-def document(run: Run, title: Code, groups: Sequence[Any]) -> hd.sr.Comprehensive3DSR:
+def document(run: Run, kind: ResultKind, title: Code, groups: Sequence[Any]) -> hd.sr.Comprehensive3DSR:
     """A Comprehensive 3D SR around measurement groups, complete and unverified, without identity."""
-    return hd.sr.Comprehensive3DSR(
+    made = hd.sr.Comprehensive3DSR(
         evidence=evidence_of(run),
         content=hd.sr.MeasurementReport(
             observation_context=hd.sr.ObservationContext(observer_device_context=observer(run)),
@@ -45,6 +46,25 @@ def document(run: Run, title: Code, groups: Sequence[Any]) -> hd.sr.Comprehensiv
         is_final=False,
         is_verified=False,
     )
+    replaced = [old for old in run.predecessors if old.kind is kind]
+    if replaced:
+        made.PredecessorDocumentsSequence = [_predecessors(run, replaced)]
+    return made
+
+
+def _predecessors(run: Run, replaced: Sequence[Predecessor]) -> Dataset:
+    """Predecessor Documents Sequence (PS3.3 C.17.2): documents of this study, by series."""
+    study = Dataset()
+    study.StudyInstanceUID = run.source.study_uid
+    study.ReferencedSeriesSequence = []
+    for old in replaced:
+        series, document = Dataset(), Dataset()
+        document.ReferencedSOPClassUID = old.sop_class_uid
+        document.ReferencedSOPInstanceUID = old.sop_instance_uid
+        series.SeriesInstanceUID = old.series_uid
+        series.ReferencedSOPSequence = [document]
+        study.ReferencedSeriesSequence.append(series)
+    return study
 
 
 def meant(measurement: hd.sr.Measurement, text: str) -> hd.sr.Measurement:

@@ -14,6 +14,7 @@ from dicom_node.domain.series import Stack, Study
 from dicom_node.encode.document import plain
 
 CAUTION = "AI - research use only - not for diagnostic use"
+REPLACES = "This replaces an earlier AI result of the study: its images, or the models, have changed since."
 UNVERIFIED = "Unverified: made by software; no person has reviewed or confirmed it."
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from dicom_node.audit import Trail
 from dicom_node.config import Config
+from dicom_node.domain.codebook import site_swaps
 from dicom_node.domain.identity import Digest
 from dicom_node.domain.pipeline import Pipeline
 from dicom_node.errors import ConfigurationError
@@ -59,6 +60,7 @@ def build(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Node:
             raise ConfigurationError(
                 f"route names pipeline {route.pipeline!r}; there are {', '.join(sorted(known)) or 'none'}"
             )
+    site_swaps(config.node.codes)  # an error in it is said now, not by every job
     config.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = engine_for(config)
     archive = Archive(config.node.data_dir)

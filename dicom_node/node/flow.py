@@ -24,9 +24,10 @@ from dicom_node.assemble.study import read_study
 from dicom_node.config import Route
 from dicom_node.deliver.deliverer import Deliverer
 from dicom_node.dicom.volume import read_volume
+from dicom_node.domain.codebook import NO_SWAPS, Swaps
 from dicom_node.domain.findings import Findings
 from dicom_node.domain.identity import UID
-from dicom_node.domain.job import BY_NAME_ONLY, Job, Level, ResultKind, ResultObject
+from dicom_node.domain.job import BY_NAME_ONLY, Job, Level, Predecessor, ResultKind, ResultObject
 from dicom_node.domain.pipeline import Pipeline, Plan, Progress
 from dicom_node.domain.series import StoredInstance, Study
 from dicom_node.errors import ConfigurationError
@@ -128,10 +129,11 @@ class Work:
 
 def infer_and_encode(
     pipeline: Pipeline, study: Study, *, intended_use: str, key: str, device: str, progress: Progress,
-    failure: str = "",
+    failure: str = "", predecessors: Sequence[Predecessor] = (), swaps: Swaps = NO_SWAPS,
 ) -> Work:  # fmt: skip
     """The computing part of T3; runs in a sandbox process and in `dicom-node run`. Nothing durable.
 
+    `predecessors` are the results it replaces, `swaps` the site's own codes.
     With `failure`, a word of `failure.py`, nothing is computed: the results say that the job failed.
     """
     from dicom_node.encode.results import encode  # highdicom: only where results are made
@@ -149,7 +151,7 @@ def infer_and_encode(
     progress(0.9, "encode")
     results = encode(
         findings, study, input_key=key, pipeline=pipeline.name,
-        pipeline_version=pipeline.version, title=pipeline.title,
+        pipeline_version=pipeline.version, title=pipeline.title, predecessors=predecessors, swaps=swaps,
     )  # fmt: skip
     watch.lap("encode")
     return Work(planned, study, findings, results, watch.seconds | dict(findings.seconds or {}))

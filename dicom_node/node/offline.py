@@ -10,6 +10,7 @@ from typing import Any
 from dicom_node.config import Config
 from dicom_node.dicom.header import read_header
 from dicom_node.digest import file_digest
+from dicom_node.domain.codebook import site_swaps
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import ResultKind
 from dicom_node.domain.pipeline import Progress, silent
@@ -81,8 +82,9 @@ def compute(
     planned = plan(known[name], study, intended_use)
     key = input_key(planned, study, intended_use, bundle_digests(known[name].models, config.node.models_dir))
     return infer_and_encode(
-        known[name](), study, intended_use=intended_use, key=key, device=device, progress=progress
-    )
+        known[name](), study, intended_use=intended_use, key=key, device=device, progress=progress,
+        swaps=site_swaps(config.node.codes),
+    )  # fmt: skip
 
 
 def read_folder(path: Path) -> tuple[list[StoredInstance], int]:

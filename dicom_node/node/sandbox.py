@@ -25,7 +25,7 @@ import psutil
 from dicom_node import errors, log
 from dicom_node.config import Config
 from dicom_node.domain.identity import UID, Digest
-from dicom_node.domain.job import ResultKind
+from dicom_node.domain.job import Predecessor, ResultKind
 from dicom_node.domain.series import StoredInstance
 from dicom_node.errors import DicomNodeError, JobTimeout, OutOfMemory, PipelineError, WorkerDied, WorkerKilled
 
@@ -48,6 +48,8 @@ class Order:
     folder: Path
     failure: str = ""
     """With the word for why a job failed (`failure.py`) the order is to say so, and nothing is computed."""
+    predecessors: tuple[Predecessor, ...] = ()
+    """What the results replace."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -60,8 +62,17 @@ class Order:
             pipeline=raw["pipeline"], intended_use=raw["intended_use"], input_key=raw["input_key"],
             subject_uid=UID(raw["subject_uid"]), study_uid=UID(raw["study_uid"]),
             revision=int(raw["revision"]), instances=instances, folder=Path(raw["folder"]),
-            failure=raw["failure"],
+            failure=raw["failure"], predecessors=tuple(_predecessor(item) for item in raw["predecessors"]),
         )  # fmt: skip
+
+
+def _predecessor(raw: dict[str, str]) -> Predecessor:
+    return Predecessor(
+        ResultKind(raw["kind"]),
+        UID(raw["sop_class_uid"]),
+        UID(raw["sop_instance_uid"]),
+        UID(raw["series_uid"]),
+    )
 
 
 def _instance(raw: dict[str, Any]) -> StoredInstance:  # Any: parsed JSON, checked by the types below

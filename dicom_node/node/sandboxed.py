@@ -68,6 +68,7 @@ def carry_out(
     config: Config, pipelines: Mapping[str, Pipeline], order: Order, out: IO[str]
 ) -> dict[str, Any]:
     """One order, from files to result files; the message for the worker."""
+    from dicom_node.domain.codebook import site_swaps
     from dicom_node.infer.runtime import current
     from dicom_node.node.flow import assemble, infer_and_encode, result_name
 
@@ -78,6 +79,7 @@ def carry_out(
     work = infer_and_encode(
         pipelines[order.pipeline], study, intended_use=order.intended_use, key=order.input_key,
         device=current().device, progress=progress, failure=order.failure,
+        predecessors=order.predecessors, swaps=site_swaps(config.node.codes),
     )  # fmt: skip
     results = []
     for number, result in enumerate(work.results, start=1):

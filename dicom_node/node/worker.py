@@ -100,7 +100,7 @@ class Worker:
         job, lease, failure = claimed
         try:
             with scratch(self._node.config.node.data_dir, self.name) as folder:
-                order = replace(self._order(job, folder), failure=failure)
+                order = replace(self._order(job, folder), failure=failure, predecessors=())
                 made = self._kept(sandbox.run(order, lambda fraction, step: None))
             where = destinations(self._node, job, [result.kind for result, _ in made])
             stored = self._node.notices.finish(
@@ -131,6 +131,7 @@ class Worker:
             pipeline=job.pipeline, intended_use=route_of(self._node, job).intended_use,
             input_key=self._node.queue.input_key(job.id), subject_uid=job.subject_uid,
             study_uid=job.study_uid, revision=job.revision, instances=instances, folder=folder,
+            predecessors=self._node.queue.predecessors(job),
         )  # fmt: skip
 
     def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:

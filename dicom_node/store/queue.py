@@ -14,12 +14,21 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, and_, or_, select, update
 
 from dicom_node.domain.identity import UID, Digest
-from dicom_node.domain.job import Job, Lease, Level, ResultKind, ResultObject, State, StoredResult
+from dicom_node.domain.job import (
+    Job,
+    Lease,
+    Level,
+    Predecessor,
+    ResultKind,
+    ResultObject,
+    State,
+    StoredResult,
+)
 from dicom_node.errors import InvalidValue, LeaseLost
 from dicom_node.store.database import reading, utc_now, writing
 from dicom_node.store.history import stored_text, tell
 from dicom_node.store.outbox import store_results
-from dicom_node.store.schema import jobs
+from dicom_node.store.schema import jobs, results
 
 TELL_ATTEMPTS = 3
 """Attempts to make the notice of a failed job: what kept the job from ending may keep the notice too."""
@@ -235,6 +244,31 @@ class Queue:
 
     def input_key(self, job_id: int) -> str:
         return str(self._row(job_id).input_key)
+
+    def predecessors(self, job: Job) -> tuple[Predecessor, ...]:
+        """What the job's results will replace: those of the latest earlier revision made of another input.
+
+        One made of the same input is the same objects, and replaces nothing.
+        """
+        own = self.input_key(job.id)
+        query = (
+            select(results, jobs.c.revision)
+            .join(jobs, results.c.job_id == jobs.c.id)
+            .where(
+                jobs.c.subject_uid == job.subject_uid, jobs.c.pipeline == job.pipeline,
+                jobs.c.revision < job.revision, jobs.c.input_key != own,
+                jobs.c.state == State.COMPLETED.value,
+            )
+            .order_by(jobs.c.revision.desc(), results.c.id)
+        )  # fmt: skip
+        with reading(self._engine) as connection:
+            rows = connection.execute(query).all()
+        return tuple(
+            Predecessor(
+                ResultKind(row.kind), UID(row.sop_class_uid), UID(row.sop_instance_uid), UID(row.series_uid)
+            )
+            for row in rows if row.revision == rows[0].revision
+        )  # fmt: skip
 
     def seconds(self, job_id: int) -> dict[str, float]:
         """Time per step of the attempt that finished; empty before."""

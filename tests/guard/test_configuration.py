@@ -18,6 +18,7 @@ from support.source import ROOT
 EXAMPLE = ROOT / "config" / "node.example.toml"
 OPERATING = ROOT / "docs" / "operating.md"
 WHERE_IT_IS = {
+    "node.codes",
     "node.pipelines_dir", "node.models_dir", "store.password_file", "tls.certificate", "tls.private_key",
     "tls.trusted", "tls.revoked", "audit.folder", "peer.token_file", "peer.url",
 }  # fmt: skip

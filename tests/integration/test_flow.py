@@ -190,6 +190,10 @@ def test_a_late_slice_makes_a_new_revision_and_supersedes(hospital: Hospital) ->
     assert () == hospital.node.ledger.results(1, superseded=False)
     canceled = [row.state for row in hospital.node.ledger.rows(job_id=1)]
     assert [State.CANCELED, State.CANCELED] == canceled
+    (report,) = (made for made in hospital.node.ledger.results(2) if made.kind == "sr")
+    data_set = dcmread(hospital.node.archive.path(report.digest))
+    (named,) = data_set.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    assert [named.ReferencedSOPInstanceUID] == [old.sop_instance_uid for old in first if old.kind == "sr"]
 
 
 def test_a_late_series_the_pipeline_does_not_use_repeats_nothing(hospital: Hospital) -> None:

@@ -326,3 +326,28 @@ def test_every_transition_is_in_the_history(store: Books) -> None:
 def test_a_planned_job_needs_its_study(store: Books) -> None:
     """T2 on a study nobody sent does nothing."""
     assert store.completes(planned(study=UID("9.9")), study=UID("9.9")) is None
+
+
+def test_a_job_knows_what_its_results_will_replace(store: Books) -> None:
+    """The results of the latest earlier revision that was made of another input."""
+    replaced, made = [], []
+    for number, key in enumerate(["one", "two", "three"]):
+        store.scheduled(key=key, number=number)
+        job, lease = store.claimed()
+        replaced.append([old.sop_instance_uid for old in store.queue.predecessors(job)])
+        result = store.result(content=key.encode())
+        made.append(result[0].sop_instance_uid)
+        store.queue.finish(lease, [result], {}, {}, auto=True)
+        assert [] == [old for old in store.queue.predecessors(job) if old.sop_instance_uid == made[-1]]
+
+    assert [[], made[:1], made[1:2]] == replaced
+
+
+def test_a_job_of_another_study_or_pipeline_is_not_replaced(store: Books) -> None:
+    store.scheduled(key="one", number=0)
+    _, lease = store.claimed()
+    store.queue.finish(lease, [store.result()], {}, {}, auto=True)
+    store.scheduled(key="two", number=1, pipeline="other")
+    store.scheduled(key="two", number=2, study=UID("1.2.77"))
+
+    assert [(), ()] == [store.queue.predecessors(store.claimed()[0]) for _ in range(2)]

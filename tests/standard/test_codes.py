@@ -9,8 +9,10 @@ import pytest
 from pydicom.sr._cid_dict import cid_concepts, name_for_cid
 from pydicom.sr._concepts_dict import concepts
 
+from dicom_node.config import Config
 from dicom_node.domain.codebook import code, codebook, site_swaps
 from dicom_node.errors import ConfigurationError
+from dicom_node.node.build import build
 from pipelines.uterine_mri import _region
 from support.findings import found, pelvis
 
@@ -113,6 +115,14 @@ def test_a_site_file_that_cannot_be_meant_is_refused_by_name(tmp_path: Path, tex
 
     with pytest.raises(ConfigurationError, match=re.escape(says)):
         site_swaps(tmp_path / "codes.toml")
+
+
+def test_a_node_does_not_start_with_codes_it_cannot_read(tmp_path: Path) -> None:
+    """`node.codes` is read at the start, not by the first job."""
+    config = Config.model_validate({"node": {"data_dir": tmp_path / "var", "codes": tmp_path / "none.toml"}})
+
+    with pytest.raises(ConfigurationError, match="codes cannot be read"):
+        build(config)
 
 
 def test_a_region_cut_from_an_activation_map_is_not_called_a_tumour(tmp_path: Path) -> None:
