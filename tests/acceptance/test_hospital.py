@@ -22,13 +22,16 @@ SR, SEG, PM, SC = (
 )
 
 
+_SENT = "SELECT digest FROM results WHERE id IN (SELECT result_id FROM deliveries)"
+
+
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_study_sent_twice_has_its_results_in_the_pacs_once(
     prostatex: Path, pacs: Orthanc, node: ServedNode
 ) -> None:
-    """SR, SEG, Parametric Map and Secondary Capture stand in the study's own place in Orthanc, once,
+    """Two SR, SEG, Parametric Map and Secondary Capture stand in the study's own place in Orthanc, once,
     also after the whole study is sent again."""
     images = [path for path in prostatex.rglob("*") if path.is_file()]
     assert 0 == storescu(prostatex, pacs.dicom_port, called=pacs.ae_title).code
@@ -37,15 +40,15 @@ def test_a_study_sent_twice_has_its_results_in_the_pacs_once(
     assert (0, len(images)) == (first.code, len(first.acknowledged)), first.output
     wait_until(node.idle, RESULTS_WITHIN_S, lambda: f"results delivered; the log ends\n{node.log_tail()}")
     delivered = results_in(pacs)
-    assert {SR: 1, SEG: 1, PM: 1, SC: 1} == Counter(delivered.values()), node.log_tail()
+    assert {SR: 2, SEG: 1, PM: 1, SC: 1} == Counter(delivered.values()), node.log_tail()
     assert 1 == len(pacs.studies())
-    assert len(images) + 4 == pacs.count()
+    assert len(images) + 5 == pacs.count()
 
     again = storescu(prostatex, node.port)
     assert (0, len(images)) == (again.code, len(again.acknowledged)), again.output
     wait_until(node.idle, RESULTS_WITHIN_S, "nothing more to do")
     assert delivered == results_in(pacs)
-    assert len(images) + 4 == pacs.count()
+    assert len(images) + 5 == pacs.count()
     assert [(1,)] == node.rows("SELECT count(*) FROM jobs")
 
     assert data_sets_of(node) == {data_set_bytes(pacs.file(pacs.by_sop_instance()[uid])) for uid in delivered}
@@ -63,7 +66,7 @@ def results_in(pacs: Orthanc) -> dict[str, str]:
 
 
 def data_sets_of(node: ServedNode) -> set[bytes]:
-    """The data sets of the node's results, as they stand in its archive."""
+    """The data sets of the results it sent, as they stand in its archive."""
     objects = node.folder / "var" / "objects"
-    digests = [str(digest) for (digest,) in node.rows("SELECT digest FROM results")]
+    digests = [str(digest) for (digest,) in node.rows(_SENT)]
     return {data_set_bytes((objects / digest[:2] / digest).read_bytes()) for digest in digests}

@@ -70,7 +70,10 @@ def test_fifty_random_kills_lose_no_acknowledged_instance_and_duplicate_no_resul
     assert [] == unfinished(node)
     kinds = node.rows("SELECT job_id, kind, count(*) FROM results GROUP BY job_id, kind HAVING count(*) <> 1")
     assert [] == kinds
-    last = node.rows("SELECT kind FROM results WHERE superseded_at IS NULL ORDER BY kind")
+    # Where a kill made the study come in two parts, the second result replaces a first: "reject".
+    last = node.rows(
+        "SELECT kind FROM results WHERE superseded_at IS NULL AND kind <> 'reject' ORDER BY kind"
+    )
     assert [(kind,) for kind in ("gsps", "kos", "pm", "roi", "sc", "seg", "sr")] == last
     delivered = node.rows(
         "SELECT sop_instance_uid FROM results JOIN deliveries ON result_id = results.id"
