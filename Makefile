@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash fuzz clean
+.PHONY: help demo test check bench crash outage fuzz clean
 
 help:
 	@echo "make demo    set up, then a study goes in and results land in a stand-in PACS"
@@ -15,6 +15,7 @@ help:
 	@echo "make bench   set up, then the benchmarks"
 	@echo "make fuzz    set up, then every fuzzer for a share of FUZZ_SECONDS=600"
 	@echo "make crash   set up, then 10,000 crashes and 10,000 power losses (needs gcc; docs/durability.md)"
+	@echo "make outage  set up, then 5,000 deliveries to Orthanc over a line that cuts, delays and repeats"
 	@echo "make clean   remove .venv, caches and demo-out (never var, where the data is)"
 
 demo: $(READY)
@@ -39,6 +40,9 @@ fuzz: $(READY)
 
 crash: $(READY)
 	cd tests && ../$(VENV)/bin/python -m crash
+
+outage: $(READY)
+	cd tests && ../$(VENV)/bin/python -m support.outage 5000
 
 clean:
 	rm -rf $(VENV) build dist demo-out fuzz-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

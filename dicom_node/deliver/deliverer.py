@@ -240,7 +240,8 @@ class Deliverer:
 
     def _again(self, delivery: Delivery, status: int | None, reason: str, *, at_once: bool = False) -> None:
         settings, now = self._config.deliver, self._clock()
-        if gives_up(delivery.scheduled_at or now, now, settings):
+        # What goes again at once was not tried: it waits for its turn, and cannot have been tried too long.
+        if not at_once and gives_up(delivery.scheduled_at or now, now, settings):
             days = f"{settings.give_up_after_days:g}"
             self._failed(delivery, status, _GIVEN_UP.format(days, reason))
             return

@@ -389,3 +389,14 @@ def test_what_is_superseded_or_on_its_way_is_not_redelivered(bench: Any) -> None
     assert 2 == at.ledger.redeliver(at.study(0))
     at.ledger.delivered(sent, 0x0000)
     assert 0 == at.ledger.redeliver(at.study(1))
+
+
+def test_what_only_waits_for_its_turn_is_not_given_up(bench: Any) -> None:
+    """After give_up_after_days the association breaks over the first object: the others were not tried."""
+    with ScriptedScp(answers=[ABORT]) as scp:
+        at = bench({"pacs": scp.port})
+        at.schedule(RESULTS, "pacs")
+        at.clock.forward(days=8)
+        at.deliverer.deliver_due()
+
+    assert ["FAILED", "COMPLETED", "COMPLETED", "COMPLETED"] == at.states()

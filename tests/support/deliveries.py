@@ -89,6 +89,12 @@ class Bench:
                     }  # fmt: skip
                     connection.execute(insert(deliveries).values(values))
 
+    def last_uids(self, count: int) -> list[str]:
+        """SOP Instance UIDs of the results that were scheduled last, in order."""
+        asked = select(results.c.sop_instance_uid).order_by(results.c.id.desc()).limit(count)
+        with self.engine.connect() as connection:
+            return list(connection.execute(asked).scalars())[::-1]
+
     def rows(self, destination: str | None = None) -> list[Any]:
         """The deliveries rows, in the order they were made."""
         asked = select(deliveries).order_by(deliveries.c.id)
