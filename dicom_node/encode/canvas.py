@@ -58,7 +58,7 @@ def overlaid(grey: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32] | None) 
     """(rows, columns) grey with a map over it, as RGB; anatomy stays visible under the strongest heat."""
     rgb = np.repeat(grey[..., None].astype(np.float32), 3, axis=-1)
     if heat is not None:
-        cover = (np.clip(heat, 0.0, 1.0) ** 0.8 * 0.6)[..., None]
+        cover = (np.clip(heat, 0.0, 1.0) ** 0.8 * 0.5)[..., None]
         rgb = rgb * (1 - cover) + heat_colours(heat) * cover
     out: npt.NDArray[np.uint8] = np.round(rgb).astype(np.uint8)
     return out

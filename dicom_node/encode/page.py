@@ -23,6 +23,8 @@ COLUMNS, ROWS = 1280, 1024
 _EDGE = 32
 _SIDE = 844
 """Left of the column with sequences, warnings and models."""
+_BELOW = 343
+"""Top of slices and sequences, below verdict and probability."""
 _TILE, _GAP = 258, 12
 _SHOWN = 6
 _WARNINGS = 3
@@ -120,7 +122,7 @@ def _limits_of_band(page: Canvas, verdict: Verdict, left: int, right: int, y: in
     known = ", ".join(f"{name} {words.percent(rate[0])}" for name, rate in rates if rate)
     head = f"Operating point {words.percent(point.threshold)}{f' ({known})' if known else ''}."
     text = f"{head} {plain(point.chosen_on)}"
-    page.paragraph(left, y + 22, text, 15, right - left, c.MUTED, lines=1)
+    page.paragraph(left, y + 22, text, 15, right - left, c.MUTED, lines=2)
 
 
 def _marker(page: Canvas, verdict: Verdict, left: int, right: int, top: int, bottom: int) -> None:
@@ -132,7 +134,7 @@ def _marker(page: Canvas, verdict: Verdict, left: int, right: int, top: int, bot
 
 
 def _slices(page: Canvas, findings: Findings, study: Study) -> None:
-    top = 336
+    top = _BELOW
     page.text(_EDGE, top, "Most suspicious slices", 19, bold=False)
     shown = suspicious(findings)
     if not shown:
@@ -143,7 +145,7 @@ def _slices(page: Canvas, findings: Findings, study: Study) -> None:
         _colour_bar(page, findings.maps[0].label, _SIDE - 36, top + 2)
     for place, (part, score) in enumerate(shown):
         x = _EDGE + (place % 3) * (_TILE + _GAP)
-        y = top + 34 + (place // 3) * (_TILE + 38)
+        y = top + 32 + (place // 3) * (_TILE + 36)
         box = (x, y, x + _TILE, y + _TILE)
         _tile(page, findings, part.stack, part.stack.frames.index(score.frame), box)
         _caption(page, part, score, study, box)
@@ -172,7 +174,7 @@ def _tile(page: Canvas, findings: Findings, stack: Stack, place: int, box: Box) 
 
 def _caption(page: Canvas, part: SequenceScore, score: SliceScore, study: Study, box: Box) -> None:
     numbering, numbers = words.numbered(part.stack, study)
-    name = f"{plain(part.need)}  {numbering} {numbers[part.stack.frames.index(score.frame)]}"
+    name = f"{words.stack_name(part.stack)}  {numbering} {numbers[part.stack.frames.index(score.frame)]}"
     own = "" if score.positive_probability is None else words.percent(score.positive_probability)
     left, _, right, bottom = box
     page.text(left + 2, bottom + 6, c.shortened(name, 16, _TILE - c.width(own, 16) - 16), 16, c.MUTED)
@@ -204,7 +206,7 @@ def _directions(page: Canvas, stack: Stack, box: Box) -> None:
 
 
 def _side(page: Canvas, findings: Findings, verdict: Verdict) -> None:
-    left, right, y = _SIDE, COLUMNS - _EDGE, 336
+    left, right, y = _SIDE, COLUMNS - _EDGE, _BELOW
     page.text(left, y, "Sequences", 19)
     y += 32
     for part in findings.sequences[:8]:
@@ -221,7 +223,7 @@ def _side(page: Canvas, findings: Findings, verdict: Verdict) -> None:
 
 def _sequence(page: Canvas, part: SequenceScore, left: int, right: int, y: int) -> int:
     kept = sum(score.kept for score in part.slices)
-    name = f"{plain(part.need)} (series {part.stack.series_number})"
+    name = f"{words.stack_name(part.stack)} (series {part.stack.series_number})"
     page.text(left, y, c.shortened(name, 16, 188), 16)
     page.text(left + 252, y, f"{kept} of {len(part.slices)}", 16, c.MUTED, anchor="ra")
     page.pen.rectangle((left + 264, y + 5, right - 66, y + 15), fill=c.PANEL)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from dicom_node.domain.codes import Code
 from dicom_node.domain.findings import Algorithm, Certainty, Findings, NotPerformed, SequenceScore, Verdict
-from dicom_node.domain.series import Stack, Study
+from dicom_node.domain.series import Contrast, Stack, Study
 from dicom_node.encode.document import plain
 
 CAUTION = "AI - research use only - not for diagnostic use"
@@ -83,6 +83,12 @@ def slices(part: SequenceScore, study: Study) -> str:
         return f"{where}; none shows what was looked for."
     own = "" if part.probability is None else f"; probability on this sequence {percent(part.probability)}"
     return f"{where} ({numbering}s {ranges(kept)}){own}."
+
+
+def stack_name(stack: Stack) -> str:
+    """`DWI b1000 axial`: what a radiologist calls it, whatever the pipeline does."""
+    b_value = "" if stack.b_value is None or stack.contrast is not Contrast.DWI else f" b{stack.b_value:.0f}"
+    return f"{stack.contrast.value}{b_value} {stack.plane.value}"
 
 
 def lead(stack: Stack) -> str:

@@ -16,7 +16,7 @@ from dicom_node.domain.job import ResultKind, ResultObject
 from dicom_node.domain.series import Study
 from dicom_node.encode.results import encode
 from support.findings import CANARY, enhanced, folder_study, found, pelvis, refused
-from support.validators import dcentvfy_errors, dciodvfy_errors, dsrdump, pixelmed_errors
+from support.validators import dcentvfy_errors, dciodvfy_errors, dcmpschk_errors, dsrdump, pixelmed_errors
 
 
 def encoded(findings: Findings, study: Study, key: str = "k") -> tuple[ResultObject, ...]:
@@ -44,11 +44,13 @@ def all_errors(
     for path in documents:
         assert "<contains" in dsrdump(path)
     sources = list(dict.fromkeys(instance.path for instance in study.instances))
+    states = [path for path, made in zip(paths, objects, strict=True) if made.kind is ResultKind.GSPS]
     if not templates:
         documents = []
     return [
         *(error for path in paths for error in dciodvfy_errors(path)),
         *(error for path in documents for error in pixelmed_errors(path)),
+        *(error for path in states for error in dcmpschk_errors(path)),
         *dcentvfy_errors([*sources, *paths]),
     ]
 

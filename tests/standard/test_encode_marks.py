@@ -18,7 +18,8 @@ from dicom_node.domain.job import ResultKind, ResultObject
 from dicom_node.domain.series import Stack, Study
 from dicom_node.encode.contour import MOST_POINTS, outlines
 from dicom_node.encode.results import encode
-from support.findings import enhanced, found, pelvis, refused
+from support.findings import enhanced, folder_study, found, pelvis, refused
+from support.validators import grey_by_state
 
 
 def encoded(findings: Findings, study: Study) -> tuple[ResultObject, ...]:
@@ -198,6 +199,27 @@ def test_a_state_of_sources_without_a_window_is_not_black(tmp_path: Path) -> Non
         window = state.SoftcopyVOILUTSequence[0]
         assert 180 < window.WindowCenter < 220
         assert 150 < window.WindowWidth < 220
+
+
+@pytest.mark.real
+def test_a_real_image_is_bright_under_its_state(real_data: Path, tmp_path: Path) -> None:
+    """DCMTK shows a slice of ProstateX-0000 under the state with grey values over its whole range."""
+    patient = real_data / "mr_prostatex" / "ProstateX" / "ProstateX-0000"
+    paths = [path for path in patient.rglob("*.dcm") if path.parent.name.startswith("4.")]
+    if not paths:
+        pytest.skip("no mr_prostatex")
+    study = folder_study(paths)
+    (state,) = (item for item in encoded(found(study), study) if item.kind is ResultKind.GSPS)
+    path = tmp_path / "state.dcm"
+    path.write_bytes(state.content)
+    annotation = pydicom.dcmread(path).GraphicAnnotationSequence[0]
+    wanted = annotation.ReferencedImageSequence[0].ReferencedSOPInstanceUID
+    image = next(item.path for item in study.instances if item.sop_instance_uid == wanted)
+
+    grey = grey_by_state(path, image, tmp_path)
+
+    assert 30 < grey.mean() < 200
+    assert np.percentile(grey, 99) > 150
 
 
 def test_slices_that_differ_in_rescale_get_no_state(tmp_path: Path) -> None:

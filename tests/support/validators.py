@@ -7,7 +7,9 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 _PIXELMED = Path("/usr/share/java/pixelmed.jar")
 _JAXP = [f"-Djdk.xml.{limit}=0" for limit in ("xpathExprOpLimit", "xpathExprGrpLimit", "xpathTotalOpLimit")]
@@ -38,6 +40,24 @@ def dcentvfy_errors(paths: Iterable[Path]) -> list[str]:
     _require("dcentvfy", "dicom3tools")
     done = subprocess.run(["dcentvfy", *paths], capture_output=True, text=True, timeout=120, check=False)
     return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+
+def dcmpschk_errors(path: Path) -> list[str]:
+    """What DCMTK's checker of presentation states finds wrong; it says so where it finds nothing."""
+    _require("dcmpschk", "dcmtk")
+    done = subprocess.run(["dcmpschk", path], capture_output=True, text=True, timeout=60, check=False)
+    said = (done.stdout + done.stderr).splitlines()
+    return [] if any("Test passed" in line for line in said) else said or ["dcmpschk says nothing"]
+
+
+def grey_by_state(state: Path, image: Path, folder: Path) -> np.ndarray:
+    """(rows, columns) uint8: an image as DCMTK shows it under a presentation state."""
+    _require("dcmp2pgm", "dcmtk")
+    target = folder / "shown.pgm"
+    command = ["dcmp2pgm", "-p", state, image, target]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert not done.returncode, done.stderr
+    return np.asarray(Image.open(target))
 
 
 def dsrdump(path: Path) -> str:
