@@ -100,10 +100,16 @@ class Confirmation:
                     "allow it there, or set `commitment = false`"
                 )
             association.dul.socket.arm(timeout_s)
-            answer, _ = association.send_n_action(
-                request(transaction, wanted), REQUEST, COMMITMENT, WELL_KNOWN_INSTANCE
-            )
-            association.dul.socket.disarm()
+            try:
+                answer, _ = association.send_n_action(
+                    request(transaction, wanted), REQUEST, COMMITMENT, WELL_KNOWN_INSTANCE
+                )
+            except (RuntimeError, ValueError, OSError) as error:  # it ended the association before
+                raise PeerUnreachable(
+                    f"{name(peer)} ended the association ({type(error).__name__})"
+                ) from error
+            finally:
+                association.dul.socket.disarm()
             if "Status" not in answer:
                 raise PeerUnreachable(f"{name(peer)} did not answer N-ACTION within {timeout_s:g} s")
             if answer.Status != _SUCCESS:

@@ -221,6 +221,19 @@ def test_a_refused_question_is_put_again(site: Any, status: int) -> None:
     assert 2 == len(pacs.asked)
 
 
+def test_a_pacs_that_aborts_the_question_is_asked_again(site: Any) -> None:
+    """The objects are delivered; the question is put again after the pause, with another transaction."""
+    with Vouching(aborts=True) as pacs:
+        at = site(pacs.port)
+        at.due()
+        assert all("commitment asked for: PACS 'pacs'" in words for words in at.words())
+        at.clock.forward(minutes=1)
+        at.due()
+
+    assert 2 == len({transaction for transaction, _ in pacs.asked})
+    assert ["COMPLETED", "COMPLETED"] == at.states()
+
+
 def test_nobody_is_asked_who_is_not_configured_for_it(site: Any) -> None:
     """`commitment = false`: no question, and no such service at the front door."""
     with Vouching() as pacs:

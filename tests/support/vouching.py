@@ -68,6 +68,8 @@ class Vouching:
     at_once: bool = False
     status: int = 0x0000
     offers: bool = True
+    aborts: bool = False
+    """Ends the association in place of an answer to N-ACTION."""
     port: int = 0
     asked: list[tuple[str, list[str]]] = field(default_factory=list)
     """(transaction, SOP instances)."""
@@ -100,6 +102,8 @@ class Vouching:
         ds = event.action_information
         uids = [str(item.ReferencedSOPInstanceUID) for item in ds.ReferencedSOPSequence]
         self.asked.append((str(ds.TransactionUID), uids))
+        if self.aborts:
+            event.assoc.abort()
         if self.at_once and self.status == 0:
             report = event_information(str(ds.TransactionUID), uids)
             thread = threading.Thread(target=self._report, args=(event.assoc, report))
