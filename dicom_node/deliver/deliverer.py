@@ -168,9 +168,22 @@ class Deliverer:
 
     def _put_off(self, destination: str, why: str) -> None:
         """The peer was just found unreachable: what else is due there waits, without another call."""
-        while claimed := self._ledger.claim(destination, self.lease_s, AT_A_TIME):
+        settings, now = self._config.deliver, self._clock()
+        count = self._ledger.put_off(
+            destination, why,
+            lambda attempts: now + timedelta(seconds=self._pause_s(destination, attempts)),
+            tried_since=now - timedelta(days=settings.give_up_after_days),
+        )  # fmt: skip
+        if count:
+            log.event("deliver.put_off", destination=destination, deliveries=count)
+        while claimed := self._ledger.claim(destination, self.lease_s, AT_A_TIME):  # what ends here and now
             for delivery in claimed:
                 self._again(delivery, None, why)
+
+    def _pause_s(self, destination: str, attempts: int) -> float:
+        """The dice are the same for all that was tried together: that is tried together again."""
+        together = f"{self._config.node.ae_title} {destination} {attempts}"
+        return pause_s(attempts, self._config.deliver, zlib.crc32(together.encode()) / 0xFFFFFFFF)
 
     def _deliver(self, destination: str, claimed: Sequence[Delivery]) -> str | None:
         """One association. Returns why the peer could not be reached, or None."""
@@ -245,15 +258,10 @@ class Deliverer:
             days = f"{settings.give_up_after_days:g}"
             self._failed(delivery, status, _GIVEN_UP.format(days, reason))
             return
-        wait_s = 0.0 if at_once else pause_s(delivery.attempts, settings, self._dice(delivery))
+        wait_s = 0.0 if at_once else self._pause_s(delivery.destination, delivery.attempts)
         with _fenced(delivery):
             self._ledger.retry_later(delivery, status, reason, now + timedelta(seconds=wait_s))
             log.event("deliver.later", **_facts(delivery), status=_hex(status), wait_s=round(wait_s, 1))
-
-    def _dice(self, delivery: Delivery) -> float:
-        """The same for all that was tried together: it is tried together again, with one call."""
-        together = f"{self._config.node.ae_title} {delivery.destination} {delivery.attempts}"
-        return zlib.crc32(together.encode()) / 0xFFFFFFFF
 
     def _withheld(self, delivery: Delivery, status: int | None, reason: str) -> None:
         with _fenced(delivery):

@@ -98,6 +98,35 @@ class Ledger:
         }
         self._end(delivery, "delivery.will_be_repeated", status, reason, values)
 
+    def put_off(
+        self, destination: str, reason: str, until: Callable[[int], datetime], *, tried_since: datetime
+    ) -> int:
+        """What is due at a destination that was just found unreachable waits, as if it had been tried.
+
+        All in one transaction and without a line of history each: thousands may wait. `until` is given
+        the number of the attempt. Left out are superseded rows, and those tried since before `tried_since`.
+        Returns how many.
+        """
+        waiting = and_(
+            deliveries.c.destination == destination, deliveries.c.state == State.SCHEDULED.value,
+            _ready(self._clock()), deliveries.c.scheduled_at >= tried_since, ~is_superseded(),
+        )  # fmt: skip
+        count = 0
+        with writing(self._engine) as connection:
+            attempts = (
+                connection.execute(select(deliveries.c.attempts).where(waiting).distinct()).scalars().all()
+            )
+            for made in sorted(attempts, reverse=True):  # else a row would be counted up twice
+                count += connection.execute(
+                    update(deliveries)
+                    .where(waiting, deliveries.c.attempts == made)
+                    .values(
+                        attempts=made + 1, token=deliveries.c.token + 1, not_before=until(made + 1),
+                        status=None, reason=stored_text(reason),
+                    )
+                ).rowcount  # fmt: skip
+        return count
+
     def hasten(self, destination: str) -> int:
         """The destination answers again: what waits only because it did not is due now. Returns how many."""
         waiting = and_(

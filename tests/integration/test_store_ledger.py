@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -146,3 +146,25 @@ def test_every_delivery_is_in_the_history(store: Books) -> None:
     assert ["sr to pacs, attempt 1: no answer", "sr to pacs, attempt 2: 0x0000"] == [
         row.detail for row in store.history.of(STUDY) if row.event.startswith("delivery.")
     ]
+
+
+def test_what_waits_for_an_unreachable_destination_is_put_off_together(store: Books) -> None:
+    """Each by its own number of attempts; not what goes elsewhere, is superseded, or was tried too long."""
+    first = finished(store, to=("pacs", "ris"))
+    store.ledger.retry_later(one(store), None, "down", store.clock())
+    since = store.clock.passes(60)
+    finished(store, key="other", number=1)
+    asked: list[int] = []
+
+    def until(attempts: int) -> datetime:
+        asked.append(attempts)
+        return store.clock() + timedelta(seconds=attempts)
+
+    assert 0 == store.ledger.put_off("pacs", "down", until, tried_since=store.clock() + timedelta(days=1))
+    assert 2 == store.ledger.put_off("pacs", "down", until, tried_since=since)  # the first job is superseded
+    assert [1] == asked
+    assert [1, 0, 0, 0] == [row.attempts for row in store.ledger.rows(job_id=first)]
+    assert [] == store.ledger.claim("pacs", 30, 10)
+
+    store.clock.passes(2)
+    assert [2, 2] == [delivery.attempts for delivery in store.ledger.claim("pacs", 30, 10)]
