@@ -155,6 +155,25 @@ def test_the_page_can_be_drawn_of_anything(tmp_path: Path) -> None:
         assert (1024, 1280, 3) == draw(findings, empty, title="title " * 50).shape
 
 
+def test_a_stack_is_called_what_radiologists_call_it(tmp_path: Path) -> None:
+    """Contrast, b value of a diffusion image, plane; not the pipeline's word for what it needs."""
+    names = [words.stack_name(stack) for stack in pelvis(tmp_path).stacks]
+
+    assert ["T2 axial", "T2 sagittal", "DWI b1000 axial"] == names
+
+
+def test_a_caption_says_verdict_slice_and_what_it_is_not_for(tmp_path: Path) -> None:
+    """Three short lines for the corner; without a probability of its own, a slice says the case's alone."""
+    findings = found(pelvis(tmp_path))
+
+    assert (
+        "AI: Sarcoma of uterus",
+        "Probability of sarcoma of uterus 87.0 %, on this slice 61.2 %",
+        "Not for diagnostic use",
+    ) == words.caption(findings, 0.612)
+    assert "Probability of sarcoma of uterus 87.0 %" == words.caption(findings, None)[1]
+
+
 def test_text_is_wrapped_and_shortened_to_its_column() -> None:
     lines = canvas.wrapped("some words that do not fit on one line of this column", 16, 120, 2)
 
