@@ -43,10 +43,10 @@ def run(folder: Path, count: int, seed: int) -> Told:
     started = time.monotonic()
     with orthanc(folder / "orthanc", ae_title="PACS") as pacs, BadLine(pacs.dicom_port, seed) as line:
         (folder / "node").mkdir()
-        # A day between attempts, so that a week of them is soon over; the bad line then needs more days.
+        # A day between attempts, so that a week of them is soon over; the bad line then takes months of them.
         at = Bench(
             folder / "node", {"pacs": line.port},
-            timeout_s=2.0, retry_at_most_s=24 * 3600.0, give_up_after_days=60.0,
+            timeout_s=2.0, retry_at_most_s=24 * 3600.0, give_up_after_days=3650.0,
         )  # fmt: skip
         made = _schedule(at, count)
         try:
