@@ -65,8 +65,13 @@ def test_transfer_syntaxes(uid: str, *, taken: bool) -> None:
     assert taken == (uid in TRANSFER_SYNTAXES)
 
 
-def peer(name: str, host: str, *, ae_title: str = "SCANNER", may_send: bool = True) -> Peer:
-    return Peer(name=name, ae_title=ae_title, host=host, may_send=may_send)
+SHOWN, ANOTHER = "ab" * 32, "cd" * 32
+"""Fingerprints of certificates."""
+
+
+def peer(name: str, host: str, *, ae_title: str = "SCANNER", may_send: bool = True, shows: str = "") -> Peer:
+    certificates = (shows,) if shows else ()
+    return Peer(name=name, ae_title=ae_title, host=host, may_send=may_send, certificates=certificates)
 
 
 PEERS = Peers.resolved(
@@ -77,6 +82,7 @@ PEERS = Peers.resolved(
         peer("six", "2001:db8::1", ae_title="SIX"),
         peer("viewer", "192.0.2.7", ae_title="VIEWER", may_send=False),
         peer("nowhere", "no.such.host.invalid", ae_title="NOWHERE"),
+        peer("proved", "192.0.2.7", ae_title="PROVED", shows=SHOWN),
     ),
 )
 
@@ -101,7 +107,27 @@ PEERS = Peers.resolved(
 )
 def test_who_may_come_in(calling: str, called: str, address: str, answer: str | Rejection) -> None:
     """AE title and address of one listed peer that may send; a loopback peer from any loopback address."""
-    admitted = PEERS.admit(calling, called, address)
+    admitted = PEERS.admit(calling, called, address, None)
+
+    assert answer == (admitted.name if isinstance(admitted, Peer) else admitted)
+
+
+@pytest.mark.parametrize(
+    ("calling", "address", "certificate", "answer"),
+    [
+        ("PROVED", "192.0.2.7", SHOWN, "proved"),
+        ("PROVED", "198.51.100.9", SHOWN, "proved"),  # behind a router: the certificate says who it is
+        ("PROVED", "192.0.2.7", None, Rejection.CALLING),  # without TLS
+        ("PROVED", "192.0.2.7", ANOTHER, Rejection.CALLING),
+        ("SCANNER", "192.0.2.7", SHOWN, Rejection.CALLING),  # another peer's certificate
+        ("SCANNER", "192.0.2.7", ANOTHER, Rejection.CALLING),  # trusted, but listed for nobody
+    ],
+)
+def test_a_certificate_lets_in_the_peer_that_lists_it(
+    calling: str, address: str, certificate: str | None, answer: str | Rejection
+) -> None:
+    """From any address, under its own AE title only; and a peer that lists one gets in no other way."""
+    admitted = PEERS.admit(calling, "DICOMNODE", address, certificate)
 
     assert answer == (admitted.name if isinstance(admitted, Peer) else admitted)
 
