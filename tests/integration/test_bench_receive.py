@@ -62,12 +62,18 @@ def test_the_table_is_written_into_a_file(tmp_path: Path) -> None:
     assert any("bench receive --tiny --case tiny" in line and "--markdown" not in line for line in lines)
 
 
+def heard() -> None:
+    """A job in the background ignores Ctrl-C, and so does what it starts; a person's command does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle_it_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     """Neither processes nor files, by Ctrl-C or by a machine that shuts down."""
     process = subprocess.Popen(
         command("--case", "small", "--on", "disk", "--disk", str(tmp_path), "--rounds", "50"),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=ROOT,
+        preexec_fn=heard,
     )  # fmt: skip
     try:
         assert process.stderr is not None
