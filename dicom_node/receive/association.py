@@ -21,7 +21,14 @@ from typing import ClassVar
 
 from dicom_node.dicom.commitment import COMMITMENT
 from dicom_node.errors import DicomNodeError, UnreadableObject
-from dicom_node.receive.command import C_ECHO_RQ, C_STORE_RQ, N_EVENT_REPORT_RQ, VERIFICATION, Command
+from dicom_node.receive.command import (
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    LONGEST_COMMAND_BYTES,
+    N_EVENT_REPORT_RQ,
+    VERIFICATION,
+    Command,
+)
 from dicom_node.receive.commitment import Announcement
 from dicom_node.receive.intake import Incoming, Intake, Request
 from dicom_node.receive.negotiation import (
@@ -37,8 +44,6 @@ from dicom_node.receive.wire import Gone, TooSlow, Wire
 
 LONGEST_PDU_BYTES = 2 << 20
 """Some senders overstep the length that was agreed on; since nothing is reserved, it costs nothing."""
-LONGEST_COMMAND_BYTES = 16384
-"""A C-STORE or C-ECHO command set has some 200 bytes."""
 LASTS_AT_MOST_S = 24 * 3600.0
 """An association older than this is aborted between two messages."""
 PACE_S, PACE_BYTES = 30.0, 65536

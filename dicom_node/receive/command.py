@@ -7,12 +7,14 @@ is no UID must become an answer, neither a warning nor an exception.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dicom_node.domain.identity import UID
 from dicom_node.errors import InvalidValue, UnreadableObject
 
+LONGEST_COMMAND_BYTES = 16384
+"""A C-STORE or C-ECHO command set has some 200 bytes."""
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
 N_EVENT_REPORT_RQ = 0x0100
@@ -36,13 +38,13 @@ class Command:
     @staticmethod
     def decoded(encoded: bytes) -> Command:
         """Raises UnreadableObject when it is no command set, or one without what every request has."""
-        values = dict(_elements(encoded))
+        values = elements(encoded)
         return Command(
-            field=_number(values, _FIELD),
-            message_id=_number(values, _MESSAGE_ID),
-            has_data_set=_number(values, _DATA_SET_TYPE) != _NO_DATA_SET,
-            sop_class_uid=_text(values, _SOP_CLASS),
-            sop_instance_uid=_text(values, _SOP_INSTANCE),
+            field=number(values, _FIELD),
+            message_id=number(values, _MESSAGE_ID),
+            has_data_set=number(values, _DATA_SET_TYPE) != _NO_DATA_SET,
+            sop_class_uid=text(values, _SOP_CLASS),
+            sop_instance_uid=text(values, _SOP_INSTANCE),
         )
 
     def echo_response(self) -> bytes:
@@ -64,20 +66,21 @@ def _response(
     sop_instance_uid: str = "",
     comment: str = "",
 ) -> bytes:
-    elements = b"".join((
-        _element(_SOP_CLASS, _uid_value(sop_class_uid)),
-        _element(_FIELD, struct.pack("<H", field)),
-        _element(_RESPONDED_TO, struct.pack("<H", message_id)),
-        _element(_DATA_SET_TYPE, struct.pack("<H", _NO_DATA_SET)),
-        _element(_STATUS, struct.pack("<H", status)),
-        _element(_ERROR_COMMENT, _comment_value(comment)),
-        _element(_SOP_INSTANCE, _uid_value(sop_instance_uid)),
-    ))  # fmt: skip
-    return _element(_GROUP_LENGTH, struct.pack("<I", len(elements))) + elements
+    values = {
+        _SOP_CLASS: _uid_value(sop_class_uid), _FIELD: struct.pack("<H", field),
+        _RESPONDED_TO: struct.pack("<H", message_id), _DATA_SET_TYPE: struct.pack("<H", _NO_DATA_SET),
+        _STATUS: struct.pack("<H", status), _ERROR_COMMENT: _comment_value(comment),
+        _SOP_INSTANCE: _uid_value(sop_instance_uid),
+    }  # fmt: skip
+    return command_set({element: value for element, value in values.items() if value})
 
 
-def _element(element: int, value: bytes) -> bytes:
-    return struct.pack("<HHI", 0, element, len(value)) + value if value else b""
+def command_set(values: Mapping[int, bytes]) -> bytes:
+    """A command set, PS3.7 6.3.1, of element number -> value: group length first, then in order."""
+    body = b"".join(
+        struct.pack("<HHI", 0, element, len(value)) + value for element, value in sorted(values.items())
+    )
+    return struct.pack("<HHII", 0, _GROUP_LENGTH, 4, len(body)) + body
 
 
 def _uid_value(text: str) -> bytes:
@@ -91,26 +94,29 @@ def _comment_value(text: str) -> bytes:
     return value + b" " * (len(value) % 2)
 
 
-def _elements(encoded: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
+def elements(encoded: bytes) -> dict[int, bytes]:
+    """Element number -> value of a command set. Raises UnreadableObject."""
+    at, found = 0, {}
     while at < len(encoded):
         if len(encoded) - at < 8:
-            raise UnreadableObject("the command set ends within an element")
+            raise UnreadableObject("a command set that ends within an element")
         group, element, length = struct.unpack_from("<HHI", encoded, at)
         at += 8 + length
         if group != 0 or at > len(encoded):
-            raise UnreadableObject("the command set holds what is no command element")
-        yield element, encoded[at - length : at]
+            raise UnreadableObject("a command set with what is no command element")
+        found[element] = encoded[at - length : at]
+    return found
 
 
-def _number(values: dict[int, bytes], element: int) -> int:
-    value = values.get(element, b"")
-    if len(value) != 2:
-        raise UnreadableObject(f"command element (0000,{element:04X}) is missing or no number")
+def number(values: Mapping[int, bytes], element: int) -> int:
+    """Raises UnreadableObject where there is none."""
+    if len(value := values.get(element, b"")) != 2:
+        raise UnreadableObject(f"a command set without a number in (0000,{element:04X})")
     return int.from_bytes(value, "little")
 
 
-def _text(values: dict[int, bytes], element: int) -> str:
+def text(values: Mapping[int, bytes], element: int) -> str:
+    """Without padding; "" where it is absent."""
     return values.get(element, b"").decode("ascii", "replace").rstrip("\0 ")
 
 

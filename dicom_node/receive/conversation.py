@@ -21,10 +21,10 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node.dicom.query_status import Service
-from dicom_node.errors import RetrieveError
+from dicom_node.errors import RetrieveError, UnreadableObject
+from dicom_node.receive.command import LONGEST_COMMAND_BYTES, command_set, elements, number, text
 from dicom_node.receive.intake import Incoming
 
-LONGEST_COMMAND_BYTES = 16384
 LONGEST_IDENTIFIER_BYTES = 1 << 20
 """A match has some 500 bytes; a list of failed SOP Instance UIDs has 65 for each."""
 WAITING_BYTES = 32 << 20
@@ -255,7 +255,8 @@ class _Listener(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom ships 
                 return
             try:
                 self._fragment(context_id, pdv)
-            except _Over as over:
+            except (_Over, UnreadableObject) as error:
+                over = error if isinstance(error, _Over) else _Over(f"sent {error}")
                 self._deaf = True
                 self.msg_queue.put((None, over))
 
@@ -308,8 +309,8 @@ class _Listener(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom ships 
             number(arriving.values, _ID)
             arriving.incoming = self._take(
                 Offer(
-                    sop_class_uid=_text(arriving.values, _CLASS),
-                    sop_instance_uid=_text(arriving.values, _INSTANCE),
+                    sop_class_uid=text(arriving.values, _CLASS),
+                    sop_instance_uid=text(arriving.values, _INSTANCE),
                     agreed_class_uid=str(context.abstract_syntax),
                     transfer_syntax_uid=str(context.transfer_syntax[0]),
                 )
@@ -343,7 +344,7 @@ def _weight(message: SubOperation | _Response) -> int:
 def _sub_operation(arriving: _Arriving) -> SubOperation:
     values = arriving.values
     return SubOperation(
-        arriving.context_id, number(values, _ID), _text(values, _CLASS), _text(values, _INSTANCE),
+        arriving.context_id, number(values, _ID), text(values, _CLASS), text(values, _INSTANCE),
         arriving.incoming,
     )  # fmt: skip
 
@@ -357,41 +358,9 @@ def _response(arriving: _Arriving) -> _Response:
     return _Response(number(values, _RESPONDED), answer)
 
 
-def command_set(values: Mapping[int, bytes]) -> bytes:
-    """A command set, PS3.7 6.3.1: implicit VR little endian, group length first."""
-    body = b"".join(
-        struct.pack("<HHI", 0, element, len(value)) + value for element, value in sorted(values.items())
-    )
-    return struct.pack("<HHII", 0, 0, 4, len(body)) + body
-
-
-def elements(encoded: bytes) -> dict[int, bytes]:
-    """Element number -> value of a command set."""
-    at, found = 0, {}
-    while at < len(encoded):
-        if len(encoded) - at < 8:
-            raise _Over("sent a command set that ends within an element")
-        group, element, length = struct.unpack_from("<HHI", encoded, at)
-        at += 8 + length
-        if group != 0 or at > len(encoded):
-            raise _Over("sent a command set with what is no command element")
-        found[element] = encoded[at - length : at]
-    return found
-
-
-def number(values: Mapping[int, bytes], element: int) -> int:
-    if len(value := values.get(element, b"")) != 2:
-        raise _Over(f"sent a command set without a number in (0000,{element:04X})")
-    return int.from_bytes(value, "little")
-
-
 def _count(values: Mapping[int, bytes], element: int) -> int | None:
     value = values.get(element, b"")
     return int.from_bytes(value, "little") if len(value) == 2 else None
-
-
-def _text(values: Mapping[int, bytes], element: int) -> str:
-    return values.get(element, b"").decode("ascii", "replace").rstrip("\0 ")
 
 
 def _us(value: int) -> bytes:

@@ -38,7 +38,6 @@ STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 AT_A_TIME = 100
 """Instances named in one request: their list of UIDs stays well below 64 KiB."""
 NOT_ASKED_FOR = 0x0124  # Refused: Not authorised, PS3.7 C.5
-PROCESSING_FAILURE = 0x0110
 
 _EXPLICIT, _IMPLICIT = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2"
 _LOSSLESS = tuple(f"1.2.840.10008.1.2.{last}" for last in ("4.70", "4.90", "4.80", "4.57", "5"))
@@ -212,28 +211,18 @@ class _Desk:
 
     def _keep(self, sub: SubOperation) -> int:
         """T1, and the status to answer."""
-        if sub.incoming is None:
+        if sub.incoming is None or self._account is None:
             log.problem("fetch.unasked", peer=self._peer.name)
-            return self._refuse(NOT_ASKED_FOR)
-        try:
-            self._kept[sub.incoming.keep()] += 1
-        except DicomNodeError as error:
-            log.problem(
-                "instance.refused", peer=self._peer.name, status=f"0x{error.dimse_status:04X}",
-                error=type(error).__name__, bytes=sub.incoming.size_bytes,
-            )  # fmt: skip
-            return self._refuse(error.dimse_status)
-        except Exception as error:  # noqa: BLE001 - the edge: the peer must get an answer, and no success
-            log.problem("instance.failed", peer=self._peer.name, error=type(error).__name__)
-            return self._refuse(PROCESSING_FAILURE)
-        if self._account is not None and sub.incoming.identity is not None:
-            self._account.kept(sub.incoming.identity)
-        return 0x0000
-
-    def _refuse(self, status: int) -> int:
+            if self._account is not None:
+                self._account.declined(NOT_ASKED_FOR)
+            status = NOT_ASKED_FOR
+        else:
+            kept = self._account.keep(sub.incoming)
+            if not isinstance(kept, DicomNodeError):
+                self._kept[kept] += 1
+                return 0x0000
+            status = kept.dimse_status
         self._refused[status] += 1
-        if self._account is not None:
-            self._account.declined(status)
         return status
 
     def _count(self, answer: Answer) -> None:

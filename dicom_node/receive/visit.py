@@ -40,7 +40,6 @@ FIRST_WORD_S = 10.0
 LONGEST_REQUEST_BYTES = 256 * 1024
 """An A-ASSOCIATE-RQ of 128 contexts with all transfer syntaxes has some 150 kB."""
 SUCCESS = 0x0000
-PROCESSING_FAILURE = 0x0110
 
 _ASSOCIATE_RQ, _KNOWN_PDUS = 0x01, range(0x01, 0x08)
 
@@ -186,24 +185,10 @@ def _say_last(wire: Wire, pdu: bytes) -> None:
 
 
 def _keep(visit: _Visit, incoming: Incoming) -> tuple[int, str]:
-    """The edge: every error becomes a status, and only a committed row becomes success."""
-    try:
-        recorded = incoming.keep()
-    except DicomNodeError as error:
+    kept = visit.account.keep(incoming)
+    if isinstance(kept, DicomNodeError):
         visit.refused += 1
-        visit.account.declined(error.dimse_status)
-        log.problem(
-            "instance.refused", peer=visit.peer, status=f"0x{error.dimse_status:04X}",
-            error=type(error).__name__, bytes=incoming.size_bytes,
-        )  # fmt: skip
-        return error.dimse_status, str(error)
-    except Exception as error:  # noqa: BLE001 - the edge: the sender must get an answer, and no success
-        visit.refused += 1
-        visit.account.declined(PROCESSING_FAILURE)
-        log.problem("instance.failed", peer=visit.peer, error=type(error).__name__)
-        return PROCESSING_FAILURE, "something failed inside the node; its log says what"
-    visit.stored += recorded is Recorded.NEW
+        return kept.dimse_status, str(kept)
+    visit.stored += kept is Recorded.NEW
     visit.stored_bytes += incoming.size_bytes
-    if incoming.identity is not None:
-        visit.account.kept(incoming.identity)
     return SUCCESS, ""

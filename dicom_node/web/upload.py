@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dicom_node import audit, log
+from dicom_node import audit
 from dicom_node.dicom.identity import Identity, identify
 from dicom_node.domain.identity import UID
 from dicom_node.errors import DataSetMismatch, DicomNodeError, OutOfStorage, StorageRefused, UnreadableObject
@@ -124,34 +124,20 @@ class Upload:
         if self._part is not None:
             self._part.write(fragment)
             if self._part.too_large:
+                self._account.declined(InstanceTooLarge.dimse_status)
                 self._outcome(self._part, InstanceTooLarge())
                 raise InstanceTooLarge
 
     def end(self) -> None:
-        """The edge: every error becomes a failure reason, and only a committed row becomes success."""
+        """Every error becomes a failure reason, and only a committed row becomes success."""
         part = self._part
         if part is None:
             return
-        try:
-            recorded = part.keep()
-        except DicomNodeError as error:
-            log.problem(
-                "instance.refused", peer=self._peer, status=f"0x{error.dimse_status:04X}",
-                error=type(error).__name__, bytes=part.size_bytes,
-            )  # fmt: skip
-            self._outcome(part, error)
-        except Exception as error:  # noqa: BLE001 - the edge: the sender must get an answer, and no success
-            log.problem("instance.failed", peer=self._peer, error=type(error).__name__)
-            self._outcome(part, DicomNodeError("something failed inside the node; its log says what"))
-        else:
-            self.new += recorded is Recorded.NEW
-            if part.identity is not None:
-                self._account.kept(part.identity)
-            self._outcome(part, None)
+        kept = self._account.keep(part)
+        self.new += kept is Recorded.NEW
+        self._outcome(part, kept if isinstance(kept, DicomNodeError) else None)
 
     def _outcome(self, part: _Part, error: DicomNodeError | None) -> None:
-        if error is not None:
-            self._account.declined(error.dimse_status)
         part.close()
         self._part = None
         meta = part.meta
