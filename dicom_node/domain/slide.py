@@ -23,7 +23,7 @@ from dicom_node.errors import InvalidValue
 
 @dataclass(frozen=True, slots=True)
 class SlidePart:
-    """One stored instance of a level: the whole level, one focal plane of it, or a part of a concatenation."""
+    """One stored instance of a level: all of it, one of its focal planes, or part of a concatenation."""
 
     sop_class_uid: UID
     sop_instance_uid: UID
@@ -177,7 +177,7 @@ class Cells:
     plane: npt.NDArray[np.uint16]
     """(n,)"""
     attention_in_cell: npt.NDArray[np.float32] | None = None
-    """(n,) share of the Grad-CAM inside the cell's outline, 0 to 1; low where the network looked elsewhere."""
+    """(n,) share of the Grad-CAM inside the cell, 0 to 1; low where the network looked elsewhere."""
 
     def __post_init__(self) -> None:
         n, k = len(self.label), len(self.classes)
