@@ -146,3 +146,7 @@ class RetrieveError(DicomNodeError):
     """The peer could not be asked what it has, or did not give it."""
 
     retry = True
+
+
+class QueryRefused(RetrieveError):
+    """The peer answers no queries of this node; asking again changes nothing until it is allowed there."""

@@ -19,8 +19,9 @@ from dicom_node.node.build import Node, build
 from dicom_node.receive import retrieve
 from dicom_node.receive.intake import Intake
 from dicom_node.receive.policy import MR_IMAGES, REPORTS, storage_classes
-from dicom_node.receive.query import STUDY_ROOT_FIND, PeerInstance, PeerSeries, PeerStudy, find
+from dicom_node.receive.query import PeerInstance, PeerSeries, PeerStudy, find
 from dicom_node.scu.association import associated
+from dicom_node.scu.find import STUDY_ROOT_FIND
 from dicom_node.store.database import migrate
 
 

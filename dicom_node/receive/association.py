@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from dicom_node.dicom.commitment import COMMITMENT
-from dicom_node.errors import DicomNodeError, UnreadableObject
-from dicom_node.receive.command import (
+from dicom_node.dicom.command import (
     C_ECHO_RQ,
     C_STORE_RQ,
     LONGEST_COMMAND_BYTES,
@@ -29,6 +27,8 @@ from dicom_node.receive.command import (
     VERIFICATION,
     Command,
 )
+from dicom_node.dicom.commitment import COMMITMENT
+from dicom_node.errors import DicomNodeError, UnreadableObject
 from dicom_node.receive.commitment import Announcement
 from dicom_node.receive.intake import Incoming, Intake, Request
 from dicom_node.receive.negotiation import (

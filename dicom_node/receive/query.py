@@ -17,21 +17,27 @@ from pydicom.uid import ImplicitVRLittleEndian
 
 from dicom_node.config import Peer, Tls
 from dicom_node.dicom import elements
-from dicom_node.dicom.query_status import Outcome, Service, classify
 from dicom_node.domain.identity import UID
-from dicom_node.errors import InvalidValue, RetrieveError, UnreadableObject
-from dicom_node.receive.conversation import Answer, Conversation
+from dicom_node.errors import InvalidValue, RetrieveError
 from dicom_node.scu.association import associated, name
+from dicom_node.scu.conversation import Conversation
+from dicom_node.scu.find import (
+    LEVEL,
+    MODALITY,
+    SERIES,
+    SERIES_INSTANCES,
+    SERIES_NUMBER,
+    SOP_CLASS,
+    SOP_INSTANCE,
+    STUDY,
+    STUDY_INSTANCES,
+    STUDY_ROOT_FIND,
+    matches,
+)
 
-STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 MOST_ANSWERS = 100_000
 """Matches taken of one study; there are scanners with 20,000 images in a series."""
 LONGEST_QUERY_S = 300.0
-
-SOP_CLASS, SOP_INSTANCE, LEVEL, MODALITY = 0x00080016, 0x00080018, 0x00080052, 0x00080060
-STUDY, SERIES, SERIES_NUMBER = 0x0020000D, 0x0020000E, 0x00200011
-_STUDY_INSTANCES, _SERIES_INSTANCES = 0x00201208, 0x00201209
-_PADDED_WITH_NULL = {SOP_CLASS, SOP_INSTANCE, STUDY, SERIES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +107,21 @@ class _Query:
 
     def run(self, series_uid: UID | None) -> PeerStudy:
         stated = None
-        for match in self._matches("STUDY", {_STUDY_INSTANCES: ""}):
-            stated = _integer(match, _STUDY_INSTANCES)
+        for match in self._matches("STUDY", {STUDY_INSTANCES: ""}):
+            stated = _integer(match, STUDY_INSTANCES)
         series = dict(self._series(series_uid))
         whole = tuple(self._with_instances(found) for found in series.values())
         return PeerStudy(self._study_uid, stated, whole, self._unusable)
 
     def _series(self, series_uid: UID | None) -> Iterator[tuple[UID, PeerSeries]]:
-        keys = {SERIES: series_uid or "", SERIES_NUMBER: "", MODALITY: "", _SERIES_INSTANCES: ""}
+        keys = {SERIES: series_uid or "", SERIES_NUMBER: "", MODALITY: "", SERIES_INSTANCES: ""}
         for match in list(self._matches("SERIES", keys)):
             uid = self._usable(match, SERIES)
             if uid is None or (series_uid and uid != series_uid):
                 continue
             yield uid, PeerSeries(
                 uid, _integer(match, SERIES_NUMBER), elements.text(match, MODALITY)[:16],
-                _integer(match, _SERIES_INSTANCES), (),
+                _integer(match, SERIES_INSTANCES), (),
             )  # fmt: skip
 
     def _with_instances(self, series: PeerSeries) -> PeerSeries:
@@ -137,22 +143,10 @@ class _Query:
 
     def _matches(self, level: str, keys: Mapping[int, str]) -> Iterator[Dataset]:
         """The matches of this study; others are counted as unusable."""
-        identifier = encoded({LEVEL: level, STUDY: self._study_uid, **keys})
-        for answer in self._conversation.ask(Service.FIND, STUDY_ROOT_FIND, identifier):
-            if not isinstance(answer, Answer):
-                continue
-            said = classify(Service.FIND, answer.status)
-            if said.outcome is not Outcome.PENDING:
-                if said.outcome is not Outcome.SUCCESS:
-                    raise RetrieveError(f"{name(self._peer)} answered the query: {said.sentence}")
-                return
+        asked = {LEVEL: level, STUDY: self._study_uid, **keys}
+        for match in matches(self._conversation, name(self._peer), asked):
             self._count_answer()
-            try:
-                match = elements.parse(answer.identifier, elements.IMPLICIT_LE, wanted=_WANTED)
-            except UnreadableObject:
-                self._unusable += 1
-                continue
-            if elements.text(match, STUDY) in ("", self._study_uid):
+            if match is not None and elements.text(match, STUDY) in ("", self._study_uid):
                 yield match
             else:
                 self._unusable += 1
@@ -163,22 +157,6 @@ class _Query:
             raise RetrieveError(f"{name(self._peer)} gave more than {MOST_ANSWERS} answers about one study")
         if time.monotonic() > self._ends:
             raise RetrieveError(f"{name(self._peer)} took longer than {LONGEST_QUERY_S:g} s over one query")
-
-
-_WANTED = (
-    SOP_CLASS, SOP_INSTANCE, MODALITY, STUDY, SERIES, SERIES_NUMBER, _STUDY_INSTANCES, _SERIES_INSTANCES,
-)  # fmt: skip
-
-
-def encoded(keys: Mapping[int, str]) -> bytes:
-    """An identifier, PS3.4 C.4.1.1.3, in implicit VR little endian; every value is ASCII."""
-    made = b""
-    for tag, text in sorted(keys.items()):
-        padding = b"\0" if tag in _PADDED_WITH_NULL else b" "
-        value = text.encode("ascii") + padding * (len(text) % 2)
-        made += (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little")
-        made += len(value).to_bytes(4, "little") + value
-    return made
 
 
 def _integer(match: Dataset, tag: int) -> int | None:

@@ -26,11 +26,11 @@ from dicom_node.dicom.query_status import Outcome, Service, classify
 from dicom_node.domain.identity import UID
 from dicom_node.errors import DicomNodeError, RetrieveError
 from dicom_node.receive.account import Account
-from dicom_node.receive.conversation import Answer, Conversation, Offer, SubOperation
 from dicom_node.receive.intake import Incoming, Intake, Request
 from dicom_node.receive.policy import TRANSFER_SYNTAXES, storage_classes
-from dicom_node.receive.query import LEVEL, SERIES, SOP_INSTANCE, STUDY, encoded
 from dicom_node.scu.association import MAX_CONTEXTS, associated, name
+from dicom_node.scu.conversation import Answer, Conversation, Offer, SubOperation
+from dicom_node.scu.find import LEVEL, SERIES, SOP_INSTANCE, STUDY, encoded
 from dicom_node.store.catalog import Recorded
 
 STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
@@ -211,7 +211,7 @@ class _Desk:
 
     def _keep(self, sub: SubOperation) -> int:
         """T1, and the status to answer."""
-        if sub.incoming is None or self._account is None:
+        if not isinstance(sub.incoming, Incoming) or self._account is None:
             log.problem("fetch.unasked", peer=self._peer.name)
             if self._account is not None:
                 self._account.declined(NOT_ASKED_FOR)

@@ -16,11 +16,11 @@ import atheris
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 warnings.simplefilter("ignore")
 
-INSTRUMENTED = ["dicom_node.dicom", "dicom_node.receive.command", "dicom_node.receive.negotiation"]
+INSTRUMENTED = ["dicom_node.dicom", "dicom_node.receive.negotiation"]
 with atheris.instrument_imports(include=INSTRUMENTED):
+    from dicom_node.dicom.command import Command
     from dicom_node.dicom.header import identify, read_header
     from dicom_node.errors import DicomNodeError
-    from dicom_node.receive.command import Command
     from dicom_node.receive.negotiation import proposal
     from support import pdus
     from support.mutate import generated_seeds

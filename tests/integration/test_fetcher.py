@@ -19,7 +19,7 @@ from dicom_node.node import fetcher
 from dicom_node.node.build import Node, build
 from dicom_node.node.fetch import can_be_asked, is_asked
 from dicom_node.node.ticker import Ticker
-from dicom_node.receive.query import STUDY_ROOT_FIND
+from dicom_node.scu.find import STUDY_ROOT_FIND
 from dicom_node.store.catalog import Arrival, Recorded
 from dicom_node.store.database import migrate
 from support import mr

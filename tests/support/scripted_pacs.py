@@ -19,8 +19,8 @@ from pynetdicom import AE, evt
 from pynetdicom.dimse_messages import C_STORE_RSP
 
 from dicom_node.config import Peer
-from dicom_node.receive.query import STUDY_ROOT_FIND
 from dicom_node.receive.retrieve import STUDY_ROOT_GET, STUDY_ROOT_MOVE
+from dicom_node.scu.find import STUDY_ROOT_FIND
 from support.mr import MR_IMAGE
 
 HANG, ABORT, DROP, FLOOD = "hang", "abort", "drop", "flood"

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_node.errors import RetrieveError
-from dicom_node.receive import conversation
-from dicom_node.receive.conversation import Conversation, Offer, _Listener, command_set, elements
+from dicom_node.scu import conversation
+from dicom_node.scu.conversation import Conversation, Offer, _Listener, command_set, elements
 
 COMMAND, LAST = 1, 2
 C_STORE_RQ, C_FIND_RSP, C_ECHO_RQ = 0x0001, 0x8020, 0x0030

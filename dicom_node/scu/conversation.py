@@ -15,15 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any  # Any: pynetdicom ships no types
+from typing import Any, Protocol  # Any: pynetdicom ships no types
 
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
+from dicom_node.dicom.command import LONGEST_COMMAND_BYTES, command_set, elements, number, text
 from dicom_node.dicom.query_status import Service
 from dicom_node.errors import RetrieveError, UnreadableObject
-from dicom_node.receive.command import LONGEST_COMMAND_BYTES, command_set, elements, number, text
-from dicom_node.receive.intake import Incoming
 
 LONGEST_IDENTIFIER_BYTES = 1 << 20
 """A match has some 500 bytes; a list of failed SOP Instance UIDs has 65 for each."""
@@ -58,6 +57,15 @@ class Answer:
     identifier: bytes
 
 
+class Sink(Protocol):
+    """Where the data set of a sub-operation goes, fragment by fragment."""
+
+    def write(self, *fragments: bytes | bytearray | memoryview) -> None: ...
+
+    def close(self) -> None:
+        """It is cut off, or nobody wants it: nothing of it stays."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubOperation:
     """One C-STORE request of a C-GET, its data set written. `incoming` is None where it was not asked for."""
@@ -66,7 +74,7 @@ class SubOperation:
     message_id: int
     sop_class_uid: str
     sop_instance_uid: str
-    incoming: Incoming | None
+    incoming: Sink | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ class Offer:
     transfer_syntax_uid: str
 
 
-Taker = Callable[[Offer], Incoming | None]
+Taker = Callable[[Offer], Sink | None]
 """Where the data set of a sub-operation goes; None drops it."""
 
 
@@ -204,7 +212,7 @@ class _Arriving:
 
     context_id: int
     values: Mapping[int, bytes]
-    incoming: Incoming | None = None
+    incoming: Sink | None = None
     identifier: bytearray = field(default_factory=bytearray)
 
     @property

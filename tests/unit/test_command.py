@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
+from dicom_node.dicom.command import C_STORE_RQ, Command
 from dicom_node.errors import UnreadableObject
-from dicom_node.receive.command import C_STORE_RQ, Command
 from support.mr import MR_IMAGE
 from support.scu import command_set
 
