@@ -283,6 +283,26 @@ class Catalog:
             job_ids = _schedule_all(connection, study_uid, revision, planned, now)
             return Completed(revision, job_ids)
 
+    def ask_for(
+        self, study_uid: UID, planned: Sequence[PlannedJob], *, expected: int
+    ) -> tuple[int, ...] | None:
+        """T2 at somebody's request: these jobs on the revision there is; those it has already among them.
+
+        None while not all of the study's `expected` instances are in a revision.
+        """
+        with writing(self._engine) as connection:
+            mine = instances.c.study_uid == study_uid
+            counted = select(func.count(), func.count(instances.c.revision)).where(mine)
+            held, settled = connection.execute(counted).one()
+            if not held or held != expected or settled != held:
+                return None
+            revision = _next_revision(connection, study_uid) - 1
+            there = [_at_revision(connection, plan, revision) for plan in planned]
+            new = [plan for plan, job_id in zip(planned, there, strict=True) if job_id is None]
+            _schedule_all(connection, study_uid, revision, new, self._clock())
+            ids = [one or _same_work(connection, plan) for plan, one in zip(planned, there, strict=True)]
+            return tuple(one for one in ids if one is not None)
+
     def _instance(self, row: Row[Any]) -> StoredInstance:  # Any: columns of `instances`
         digest = Digest(row.digest)
         return StoredInstance(
@@ -361,6 +381,16 @@ def _same_work(connection: Connection, plan: PlannedJob) -> int | None:
         )
         .order_by(jobs.c.id.desc())
         .limit(1)
+    )  # fmt: skip
+    found: int | None = connection.execute(query).scalar()
+    return found
+
+
+def _at_revision(connection: Connection, plan: PlannedJob, revision: int) -> int | None:
+    """The job of this plan at a revision, whatever became of it: there can only be one."""
+    query = select(jobs.c.id).where(
+        jobs.c.subject_uid == plan.subject_uid, jobs.c.pipeline == plan.pipeline,
+        jobs.c.version == plan.version, jobs.c.revision == revision,
     )  # fmt: skip
     found: int | None = connection.execute(query).scalar()
     return found

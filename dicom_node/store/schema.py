@@ -59,6 +59,7 @@ _key = BigInteger().with_variant(Integer, "sqlite")  # SQLite autoincrements INT
 _uid = String(64)
 _time = UtcTime()
 _STATES = "('SCHEDULED', 'IN PROGRESS', 'COMPLETED', 'CANCELED', 'FAILED')"
+_STEPS = "('CLAIMING', 'INPUTS', 'ASSEMBLING', 'JOBS', 'ENDING', 'COMPLETED', 'CANCELED', 'LOST', 'FAILED')"
 
 instances = Table(
     "instances", metadata,
@@ -223,6 +224,50 @@ commitment_requests = Table(
     Column("destination", String(64), nullable=False),
     Column("asked_at", _time, nullable=False),
 )  # fmt: skip
+
+work_items = Table(
+    "work_items", metadata,  # work items of worklist managers that this node claimed, or was about to
+    Column("id", _key, primary_key=True),
+    Column("peer", String(64), nullable=False),  # name of the peer that manages the worklist
+    Column("uid", _uid, nullable=False),  # SOP Instance UID of the Unified Procedure Step
+    Column("transaction_uid", _uid, nullable=False),  # the lock: here before the manager hears of it
+    Column("pipeline", String(64), nullable=False),
+    Column("workitem", String(64), nullable=False),
+    Column("step", String(12), nullable=False),
+    Column("inputs", JSON, nullable=False),
+    Column("jobs", JSON, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("not_before", _time),
+    Column("since", _time, nullable=False),
+    Column("claimed_at", _time, nullable=False),
+    Column("told_at", _time),
+    Column("said", Text, nullable=False, server_default=""),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("outcome", JSON(none_as_null=True)),  # from ENDING on: what the manager is told, word for word
+    Column("finished_at", _time),
+    CheckConstraint(f"step IN {_STEPS}", name="step"),
+    # what became of it is decided once: a repeat tells the manager the same
+    CheckConstraint("step <> 'ENDING' OR outcome IS NOT NULL", name="outcome"),
+    # an item is claimed under one Transaction UID for ever: never two claims of one item
+    UniqueConstraint("peer", "uid"),
+    UniqueConstraint("transaction_uid"),
+)  # fmt: skip
+Index("ix_work_items_open", work_items.c.peer, work_items.c.step)
+
+sightings = Table(
+    "sightings", metadata,  # deliveries that are looked for at their destination (C-FIND, QIDO-RS)
+    Column("delivery_id", _key, ForeignKey("deliveries.id"), primary_key=True, autoincrement=False),
+    Column("state", String(12), nullable=False),
+    Column("questions", Integer, nullable=False, server_default="0"),  # answered without the object, since sent
+    Column("attempts", Integer, nullable=False, server_default="0"),  # in a row that it could not be asked
+    Column("sent_again", Integer, nullable=False, server_default="0"),
+    Column("not_before", _time),
+    Column("since", _time, nullable=False),
+    Column("finished_at", _time),  # seen then, or given up
+    Column("reason", Text, nullable=False, server_default=""),
+    CheckConstraint("state IN ('SCHEDULED', 'COMPLETED', 'FAILED')", name="state"),
+)  # fmt: skip
+Index("ix_sightings_ready", sightings.c.state, sightings.c.not_before)
 
 history = Table(
     "history", metadata,  # what happened to a study and why; rows are only ever added
