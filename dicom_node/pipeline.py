@@ -19,14 +19,28 @@ from dicom_node.domain.findings import (
     Verdict,
 )
 from dicom_node.domain.job import Level
-from dicom_node.domain.pipeline import Case, IntendedUse, Need, Pipeline
+from dicom_node.domain.pipeline import Case, IntendedUse, Need, PhotographNeed, Pipeline, SlideNeed
 from dicom_node.domain.series import Contrast, FrameRef, Patient, Plane, Stack, Study, Volume
+from dicom_node.domain.slide import (
+    Adequacy,
+    CellClass,
+    Cells,
+    GalleryCell,
+    OpenSlide,
+    Photograph,
+    Reading,
+    Share,
+    Slide,
+    SlideLevel,
+    TileMap,
+)
 from dicom_node.errors import ModelError, PipelineError
 from dicom_node.infer.bundle import Bundle
 
 __all__ = [
-    "Algorithm", "Bundle", "Case", "Certainty", "Code", "Contrast", "Findings", "FrameRef", "HeatMap",
-    "IntendedUse", "Level", "ModelError", "Need", "NotPerformed", "OperatingPoint", "Patient", "Pipeline",
-    "PipelineError", "Plane", "Region", "Score", "SequenceScore", "SliceScore", "Stack", "Study", "Verdict",
-    "Volume", "code",
+    "Adequacy", "Algorithm", "Bundle", "Case", "CellClass", "Cells", "Certainty", "Code", "Contrast",
+    "Findings", "FrameRef", "GalleryCell", "HeatMap", "IntendedUse", "Level", "ModelError", "Need",
+    "NotPerformed", "OpenSlide", "OperatingPoint", "Patient", "Photograph", "PhotographNeed", "Pipeline",
+    "PipelineError", "Plane", "Reading", "Region", "Score", "SequenceScore", "Share", "SliceScore", "Slide",
+    "SlideLevel", "SlideNeed", "Stack", "Study", "TileMap", "Verdict", "Volume", "code",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from dicom_node.assemble.images import MR_CLASSES
 from dicom_node.config import Receive
 from dicom_node.domain.expectation import Expectation
 from dicom_node.domain.identity import UID
-from dicom_node.domain.pipeline import Need
+from dicom_node.domain.pipeline import AnyNeed, Need, SlideNeed
 from dicom_node.domain.series import Contrast, StoredInstance, Study
 
 
@@ -49,7 +49,7 @@ NOBODY_ASKED = Told()
 
 
 def judge(
-    study: Study, instances: Sequence[StoredInstance], needs: Sequence[tuple[Need, ...]], quiet_s: float,
+    study: Study, instances: Sequence[StoredInstance], needs: Sequence[tuple[AnyNeed, ...]], quiet_s: float,
     receive: Receive, told: Told = NOBODY_ASKED,
 ) -> Judgement:  # fmt: skip
     """Judge a study whose last image came `quiet_s` seconds ago.
@@ -104,7 +104,7 @@ def _proof(told: Told) -> str:
     return ""
 
 
-def doubts(study: Study, instances: Sequence[StoredInstance], needs: Sequence[tuple[Need, ...]]) -> str:
+def doubts(study: Study, instances: Sequence[StoredInstance], needs: Sequence[tuple[AnyNeed, ...]]) -> str:
     """The first thing that speaks against completeness; "" where nothing does."""
     series: dict[UID, list[StoredInstance]] = defaultdict(list)
     for instance in instances:
@@ -126,16 +126,30 @@ def _unread(instances: Sequence[StoredInstance]) -> str:
     return f"{unread} objects are not read" if unread else ""
 
 
-def _unmet(study: Study, needs: Sequence[tuple[Need, ...]]) -> str:
+def _unmet(study: Study, needs: Sequence[tuple[AnyNeed, ...]]) -> str:
     if not any(needs):
         return "no pipeline with declared needs is routed to it"
     missing = [
-        [need.label for need in wanted if not any(not need.objection(stack) for stack in study.stacks)]
+        [need.label for need in wanted if not _is_met(need, study) and not _has_other(need, wanted, study)]
         for wanted in needs
         if wanted
     ]
     fewest = min(missing, key=len)
-    return f"no stack yet for {', '.join(fewest)}" if fewest else ""
+    return f"nothing yet for {', '.join(fewest)}" if fewest else ""
+
+
+def _has_other(need: AnyNeed, wanted: tuple[AnyNeed, ...], study: Study) -> bool:
+    """Whether the slide stands in for the photographs of its group, or they for it."""
+    others = [other for other in wanted if other is not need and need.group == other.group != ""]
+    return not isinstance(need, Need) and any(_is_met(other, study) for other in others)
+
+
+def _is_met(need: AnyNeed, study: Study) -> bool:
+    if isinstance(need, Need):
+        return any(not need.objection(stack) for stack in study.stacks)
+    if isinstance(need, SlideNeed):
+        return any(not need.objection(slide) for slide in study.slides)
+    return any(not need.objection(photograph) for photograph in study.photographs)
 
 
 def _numbers(members: Sequence[StoredInstance]) -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from dicom_node.domain.codes import Code
 from dicom_node.domain.identity import Digest
 from dicom_node.domain.series import FrameRef, Stack
+from dicom_node.domain.slide import Reading
 from dicom_node.errors import InvalidValue
 
 
@@ -174,6 +175,8 @@ class Findings:
     sequences: tuple[SequenceScore, ...] = ()
     regions: tuple[Region, ...] = ()
     maps: tuple[HeatMap, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    """What was found on slides and photographs."""
     previews: tuple[tuple[Stack, npt.NDArray[np.uint8]], ...] = ()
     """(stack, (slices, rows, columns) uint8): the windowed pixels behind maps and regions,
     for the Secondary Capture page and PNG previews."""

@@ -33,6 +33,8 @@ class Level(StrEnum):
 
     STUDY = "study"
     SERIES = "series"
+    SLIDE = "slide"
+    """One slide, whatever series its levels are in; the study where it holds none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +139,5 @@ class Delivery:
     """Since when it waits; delivering gives up by this."""
     optional: bool = False
     """Withheld where the destination accepts another form of the result, and not this one."""
+    finished_at: datetime | None = None
+    """When it was delivered, refused or withheld."""

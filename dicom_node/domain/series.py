@@ -1,4 +1,4 @@
-"""What came in: instances, series, stacks, volumes, studies.
+"""What came in: instances, series, stacks, volumes, studies; slides are in `slide.py`.
 
 A *stack* is what a pipeline can use: frames of one contrast on one regular grid. A series
 may hold several (a DWI series has one per b value), so choosing is done on stacks.
@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from dicom_node.domain.identity import UID, Digest
+
+if TYPE_CHECKING:
+    from dicom_node.domain.slide import Photograph, Slide
 
 Vector = tuple[float, float, float]
 
@@ -163,3 +167,5 @@ class Study:
     reports: tuple[str, ...] = ()
     """Plain text of earlier reports (SR) that came with the study. Never logged."""
     instances: tuple[StoredInstance, ...] = ()
+    slides: tuple[Slide, ...] = ()
+    photographs: tuple[Photograph, ...] = ()

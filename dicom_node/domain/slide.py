@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -112,6 +113,34 @@ class Slide:
             f"{self.series_number}: {base.rows} x {base.columns} px, {base.um_per_px[0]:.3g} um/px, "
             f"{len(self.levels)} level{'s' * (len(self.levels) > 1)}, {planes} plane{'s' * (planes > 1)}"
         )
+
+
+class OpenSlide(Protocol):
+    """A slide whose pixels can be read, from several threads at once; `dicom_node/slide` has the one.
+
+    Levels, planes and paths count from 0. What was not scanned is white. Pixels are sRGB as stored.
+    Raises UnreadableObject where a frame cannot be decoded.
+    """
+
+    @property
+    def slide(self) -> Slide: ...
+
+    def lengths(self, level: int, plane: int = 0, path: int = 0) -> npt.NDArray[np.uint32]:
+        """(tile rows, tile columns): bytes of each compressed frame; 0 where there is none."""
+
+    def tiles(
+        self, level: int, rows: npt.ArrayLike, columns: npt.ArrayLike, plane: int = 0, path: int = 0, *,
+        scale: int = 1, out: npt.NDArray[np.uint8] | None = None,
+    ) -> npt.NDArray[np.uint8]:  # fmt: skip
+        """(n, tile rows / scale, tile columns / scale, 3); `scale` is 1, 2, 4 or 8."""
+
+    def region(
+        self, level: int, left: int, top: int, width: int, height: int, plane: int = 0, path: int = 0
+    ) -> npt.NDArray[np.uint8]:
+        """(height, width, 3) of a level's pixels."""
+
+    def thumbnail(self, longest: int = 1024) -> npt.NDArray[np.uint8]:
+        """The whole slide, its longer side at most `longest` pixels."""
 
 
 @dataclass(frozen=True, slots=True)

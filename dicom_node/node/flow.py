@@ -15,6 +15,7 @@ runs again; what it had half done is either invisible or the same as what the re
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from dicom_node.assemble.indexer import index
 from dicom_node.assemble.study import read_study
 from dicom_node.config import Route
 from dicom_node.deliver.deliverer import Deliverer
+from dicom_node.dicom.photograph import read_photograph
 from dicom_node.dicom.volume import read_volume
 from dicom_node.domain.codebook import NO_SWAPS, Swaps
 from dicom_node.domain.findings import Findings
@@ -30,6 +32,7 @@ from dicom_node.domain.identity import UID
 from dicom_node.domain.job import BY_NAME_ONLY, Job, Level, Predecessor, ResultKind, ResultObject
 from dicom_node.domain.pipeline import Pipeline, Plan, Progress
 from dicom_node.domain.series import StoredInstance, Study
+from dicom_node.domain.slide import OpenSlide, Slide
 from dicom_node.errors import ConfigurationError
 from dicom_node.node import recover
 from dicom_node.node.build import Node
@@ -104,15 +107,26 @@ def planned_jobs(node: Node, study: Study, at: int, route: Route) -> list[Planne
 
 
 def subjects(pipeline: type[Pipeline], study: Study) -> list[tuple[UID, Study]]:
-    """What the pipeline is asked about: the study, or each of its series by itself."""
+    """What the pipeline is asked about: the study, or each of its series or slides by itself."""
     if pipeline.level is Level.STUDY:
         return [(study.uid, study)]
+    if pipeline.level is Level.SLIDE:
+        return [(slide.series_uid, of_subject(study, slide.series_uid)) for slide in study.slides] or [
+            (study.uid, study)
+        ]
     series = sorted({instance.series_uid for instance in study.instances})
-    return [(uid, _only(study, uid)) for uid in series]
+    return [(uid, of_subject(study, uid)) for uid in series]
 
 
-def _only(study: Study, series_uid: UID) -> Study:
-    instances = [instance for instance in study.instances if instance.series_uid == series_uid]
+def of_subject(study: Study, subject_uid: UID) -> Study:
+    """The study itself, or no more of it than the slide or the series of that UID."""
+    if subject_uid == study.uid:
+        return study
+    slide = next((slide for slide in study.slides if slide.series_uid == subject_uid), None)
+    parts = {part.sop_instance_uid for level in slide.levels for part in level.parts} if slide else set()
+    instances = [
+        one for one in study.instances if one.series_uid == subject_uid or one.sop_instance_uid in parts
+    ]
     return assemble(study.uid, study.revision, instances)
 
 
@@ -130,14 +144,16 @@ class Work:
 def infer_and_encode(
     pipeline: Pipeline, study: Study, *, intended_use: str, key: str, device: str, progress: Progress,
     failure: str = "", predecessors: Sequence[Predecessor] = (), swaps: Swaps = NO_SWAPS,
+    resume: Path | None = None,
 ) -> Work:  # fmt: skip
     """The computing part of T3; runs in a sandbox process and in `dicom-node run`. Nothing durable.
 
-    `predecessors` are the results it replaces, `swaps` the site's own codes.
+    `predecessors` are the results it replaces, `swaps` the site's own codes, `resume` a folder for what
+    an attempt leaves to the next.
     With `failure`, a word of `failure.py`, nothing is computed: the results say that the job failed.
     """
     from dicom_node.encode.results import encode  # highdicom: only where results are made
-    from dicom_node.infer.run import infer
+    from dicom_node.infer.run import Readers, infer
     from dicom_node.node.stopwatch import Stopwatch
 
     watch = Stopwatch()
@@ -146,7 +162,8 @@ def infer_and_encode(
     else:
         planned = plan(type(pipeline), study, intended_use)
     watch.lap("plan")
-    findings = infer(pipeline, planned, study, read_volume, progress, device)
+    readers = Readers(read_volume, _open_slide, read_photograph)
+    findings = infer(pipeline, planned, study, readers, progress, device, resume)
     watch.lap("infer")
     progress(0.9, "encode")
     results = encode(
@@ -155,6 +172,12 @@ def infer_and_encode(
     )  # fmt: skip
     watch.lap("encode")
     return Work(planned, study, findings, results, watch.seconds | dict(findings.seconds or {}))
+
+
+def _open_slide(slide: Slide) -> AbstractContextManager[OpenSlide]:
+    from dicom_node.slide import open_slide  # decoders: only where pixels of slides are read
+
+    return open_slide(slide)
 
 
 def destinations(node: Node, job: Job, made: Sequence[ResultKind]) -> dict[str, tuple[ResultKind, ...]]:
@@ -184,7 +207,8 @@ def route_of(node: Node, job: Job) -> Route:
 def deliver(node: Node) -> Deliverer:
     """T4: every result object to every destination, each on its own thread, once."""
     return Deliverer(
-        node.config, node.archive, node.ledger, node.capabilities, node.commitments, node.trail, node.clock
+        node.config, node.archive, node.ledger, node.capabilities, node.commitments, node.sightings,
+        node.trail, node.clock,
     )  # fmt: skip
 
 

@@ -50,6 +50,8 @@ class Order:
     """With the word for why a job failed (`failure.py`) the order is to say so, and nothing is computed."""
     predecessors: tuple[Predecessor, ...] = ()
     """What the results replace."""
+    resume: Path | None = None
+    """A folder of the job's own, which the next attempt finds as this one left it."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), default=str)
@@ -63,6 +65,7 @@ class Order:
             subject_uid=UID(raw["subject_uid"]), study_uid=UID(raw["study_uid"]),
             revision=int(raw["revision"]), instances=instances, folder=Path(raw["folder"]),
             failure=raw["failure"], predecessors=tuple(_predecessor(item) for item in raw["predecessors"]),
+            resume=Path(raw["resume"]) if raw["resume"] else None,
         )  # fmt: skip
 
 

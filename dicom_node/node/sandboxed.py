@@ -70,16 +70,17 @@ def carry_out(
     """One order, from files to result files; the message for the worker."""
     from dicom_node.domain.codebook import site_swaps
     from dicom_node.infer.runtime import current
-    from dicom_node.node.flow import assemble, infer_and_encode, result_name
+    from dicom_node.node.flow import assemble, infer_and_encode, of_subject, result_name
 
     def progress(fraction: float, step: str) -> None:
         _say(out, {"is": "progress", "fraction": fraction, "step": step})
 
-    study = assemble(order.study_uid, order.revision, _of_subject(order))
+    whole = assemble(order.study_uid, order.revision, order.instances)
+    study = of_subject(whole, order.subject_uid)
     work = infer_and_encode(
         pipelines[order.pipeline], study, intended_use=order.intended_use, key=order.input_key,
         device=current().device, progress=progress, failure=order.failure,
-        predecessors=order.predecessors, swaps=site_swaps(config.node.codes),
+        predecessors=order.predecessors, swaps=site_swaps(config.node.codes), resume=order.resume,
     )  # fmt: skip
     results = []
     for number, result in enumerate(work.results, start=1):
@@ -95,11 +96,6 @@ def carry_out(
         )  # fmt: skip
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     return {"is": "done", "results": results, "seconds": work.seconds, "peak_mb": round(peak_mb, 1)}
-
-
-def _of_subject(order: Order) -> list[Any]:  # Any: StoredInstance; the list is passed on as it is
-    whole = order.subject_uid == order.study_uid
-    return [item for item in order.instances if whole or item.series_uid == order.subject_uid]
 
 
 def _outcome(config: Config, pipelines: Mapping[str, Pipeline], line: str, out: IO[str]) -> dict[str, Any]:

@@ -33,6 +33,8 @@ IDLE_S = 0.2
 """Pause between two looks at an empty queue."""
 SPACE_RETRY_S = 60.0
 """A job that found no room for its results waits this long; it does not use up its attempts."""
+RESUME = "resume"
+"""Folder of data_dir with what unfinished jobs have done so far, by job."""
 KILLED_TOO_OFTEN = 25
 """Attempts after which even kills from outside count against the job: the kernel out of memory kills too."""
 
@@ -58,6 +60,7 @@ class Worker:
         for name in filter(gone, self._node.queue.holders()):
             log.event("job.released", jobs=self._node.queue.release(name), worker=name)
         sweep_scratch(self._node.config.node.data_dir)
+        sweep_resume(self._node.config.node.data_dir, self._node.queue.unfinished())
 
     def _ready(self, sandbox: Sandbox) -> bool:
         """Models are loaded before a job is taken, so that a lease never waits for them."""
@@ -86,11 +89,19 @@ class Worker:
             with scratch(self._node.config.node.data_dir, self.name) as folder:
                 outcome = self._compute(sandbox, job, lease, folder)
                 self._commit(job, lease, outcome)  # T3
+            self._forget(job)
         except LeaseLost:
             log.problem("job.lease_lost", job=job.id, worker=self.name)
         except DicomNodeError as error:
             self._failed(job, lease, error)
         return True
+
+    def _resume(self, job: Job) -> Path:
+        """Where attempts of a job leave what the next need not compute again."""
+        return self._node.config.node.data_dir / RESUME / str(job.id)
+
+    def _forget(self, job: Job) -> None:
+        shutil.rmtree(self._resume(job), ignore_errors=True)
 
     def tell_once(self, sandbox: Sandbox) -> bool:
         """Make the notice of one failed job, for its destinations to see; False when none is due."""
@@ -131,7 +142,7 @@ class Worker:
             pipeline=job.pipeline, intended_use=route_of(self._node, job).intended_use,
             input_key=self._node.queue.input_key(job.id), subject_uid=job.subject_uid,
             study_uid=job.study_uid, revision=job.revision, instances=instances, folder=folder,
-            predecessors=self._node.queue.predecessors(job),
+            predecessors=self._node.queue.predecessors(job), resume=self._resume(job),
         )  # fmt: skip
 
     def _commit(self, job: Job, lease: Lease, outcome: Outcome) -> None:
@@ -173,6 +184,8 @@ class Worker:
         except LeaseLost:
             log.problem("job.lease_lost", job=job.id, worker=self.name)
             return
+        if not again:
+            self._forget(job)
         name = "job.will_be_repeated" if again else "job.failed"
         log.problem(name, job=job.id, attempt=job.attempts, error=type(error).__name__)
 
@@ -219,4 +232,11 @@ def sweep_scratch(data_dir: Path) -> None:
     """Remove what killed workers of this machine left."""
     for folder in (data_dir / "scratch").glob("*"):
         if gone(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_resume(data_dir: Path, unfinished: frozenset[int]) -> None:
+    """Remove what was kept for jobs that are finished, failed or canceled."""
+    for folder in (data_dir / RESUME).glob("*"):
+        if not folder.name.isdecimal() or int(folder.name) not in unfinished:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Chooses a stack for each need of a pipeline, and says why, also why not the others. Pure.
+"""Chooses what meets each need of a pipeline, and says why, also why not the others. Pure.
 
 What fits is decided by the need itself (`Need.objection`); among those that fit a table of
 preferences decides, first to last, so that the same study always gives the same choice.
@@ -9,19 +9,70 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dicom_node.domain.pipeline import Choice, Need
+from dicom_node.domain.pipeline import AnyNeed, Choice, Need, PhotographNeed, SlideNeed
 from dicom_node.domain.series import Contrast, Plane, Stack, Study
+from dicom_node.domain.slide import Photograph, Slide
 
 _MOST_REASONS = 24
 _ANATOMICAL = frozenset({Contrast.T1, Contrast.T2, Contrast.PD, Contrast.FLAIR})
 
 
-def choose(needs: Sequence[Need], study: Study) -> tuple[Choice, ...]:
+def choose(needs: Sequence[AnyNeed], study: Study) -> tuple[Choice, ...]:
     """One choice per need, in order. Two needs may get the same stack if both ask for the same."""
     return tuple(_choose(need, study) for need in needs)
 
 
-def _choose(need: Need, study: Study) -> Choice:
+def _choose(need: AnyNeed, study: Study) -> Choice:
+    match need:
+        case SlideNeed():
+            return _choose_slide(need, study)
+        case PhotographNeed():
+            return _choose_photographs(need, study)
+    return _choose_stack(need, study)
+
+
+def _choose_slide(need: SlideNeed, study: Study) -> Choice:
+    fitting = [slide for slide in study.slides if not need.objection(slide)]
+    ranked = sorted(fitting, key=_largest_first)
+    reasons = [f"chosen {slide.label}" for slide in ranked[:1]]
+    reasons += [f"passed over {slide.label}: smaller, or equal and later" for slide in ranked[1:]]
+    unfit = [(slide, why) for slide in study.slides if (why := need.objection(slide))]
+    reasons += [f"does not fit {slide.label}: {why}" for slide, why in unfit]
+    reasons += [f"refused {refusal.why}" for refusal in study.refusals if _concerns(need, refusal.why)]
+    if not ranked:
+        reasons.insert(0, f"no {need.label} among {_count(len(study.slides), 'usable slide')}")
+    return Choice(need, ranked[0] if ranked else None, _shortened(reasons))
+
+
+def _largest_first(slide: Slide) -> tuple[object, ...]:
+    height, width = slide.size_mm
+    return -round(height * width, 3), slide.base.um_per_px, slide.series_number, slide.series_uid
+
+
+def _choose_photographs(need: PhotographNeed, study: Study) -> Choice:
+    fitting = tuple(sorted((p for p in study.photographs if not need.objection(p)), key=_in_order))
+    reasons = [f"chosen {photograph.label}" for photograph in fitting]
+    unfit = [(photograph, why) for photograph in study.photographs if (why := need.objection(photograph))]
+    reasons += [f"does not fit {photograph.label}: {why}" for photograph, why in unfit]
+    reasons += [f"refused {refusal.why}" for refusal in study.refusals if _concerns(need, refusal.why)]
+    if not fitting:
+        reasons.insert(0, f"no {need.label} among {_count(len(study.photographs), 'usable photograph')}")
+    return Choice(need, fitting or None, _shortened(reasons))
+
+
+def _in_order(photograph: Photograph) -> tuple[object, ...]:
+    return (
+        photograph.series_number, photograph.instance_number, photograph.frame, photograph.sop_instance_uid
+    )  # fmt: skip
+
+
+def _shortened(reasons: list[str]) -> tuple[str, ...]:
+    if (more := len(reasons) - _MOST_REASONS) > 0:
+        reasons[_MOST_REASONS:] = [f"and {more} more"]
+    return tuple(reasons)
+
+
+def _choose_stack(need: Need, study: Study) -> Choice:
     fitting = [stack for stack in study.stacks if not need.objection(stack)]
     ranked = sorted(fitting, key=lambda stack: _rank(need, stack, fitting))
     winner = ranked[0] if ranked else None
@@ -32,9 +83,7 @@ def _choose(need: Need, study: Study) -> Choice:
     reasons += [f"refused {refusal.why}" for refusal in study.refusals if _concerns(need, refusal.why)]
     if winner is None:
         reasons.insert(0, f"no {need.label} among {_count(len(study.stacks), 'usable stack')}")
-    if (more := len(reasons) - _MOST_REASONS) > 0:
-        reasons[_MOST_REASONS:] = [f"and {more} more"]
-    return Choice(need, winner, tuple(reasons))
+    return Choice(need, winner, _shortened(reasons))
 
 
 def _unfit(need: Need, study: Study) -> list[str]:
@@ -45,10 +94,10 @@ def _unfit(need: Need, study: Study) -> list[str]:
     return said + ([f"{_count(far, 'other stack')} of another contrast"] if far else [])
 
 
-def _concerns(need: Need, why: str) -> bool:
-    """Whether a refused series was of the contrast that is asked for, or of none that could be told."""
+def _concerns(need: AnyNeed, why: str) -> bool:
+    """Whether a refused series was of the kind that is asked for, or of none that could be told."""
     kind = why.partition(": ")[0].partition(", ")[2]
-    return not kind or kind.split()[0] == need.contrast.value
+    return not kind or kind.split()[0] == need.kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from dicom_node.domain.findings import NotPerformed
-from dicom_node.domain.pipeline import Choice, IntendedUse, Need
+from dicom_node.domain.pipeline import AnyNeed, Choice, IntendedUse
 from dicom_node.domain.series import Study
 
 Policy = Literal["enforce", "warn"]
@@ -94,21 +94,21 @@ def _absent(use: IntendedUse, study: Study) -> tuple[str, ...]:
 
 def _missing(use: IntendedUse, study: Study, choices: Sequence[Choice]) -> list[NotPerformed]:
     """Needs without which nothing can be computed: required ones, groups, or all of them."""
-    lost = [[choice.need] for choice in choices if choice.need.required and choice.stack is None]
+    lost = [[choice.need] for choice in choices if choice.need.required and choice.found is None]
     groups = dict.fromkeys(choice.need.group for choice in choices if choice.need.group)
     for group in groups:
         members = [choice for choice in choices if choice.need.group == group]
-        if all(choice.stack is None for choice in members):
+        if all(choice.found is None for choice in members):
             lost.append([choice.need for choice in members])
-    if not lost and choices and all(choice.stack is None for choice in choices):
+    if not lost and choices and all(choice.found is None for choice in choices):
         lost.append([choice.need for choice in choices])
     return [_not_found(needs, study) for needs in lost]
 
 
-def _not_found(needs: Sequence[Need], study: Study) -> NotPerformed:
+def _not_found(needs: Sequence[AnyNeed], study: Study) -> NotPerformed:
     wanted = _listed((need.label for need in needs), "or", keep_order=True)
-    contrasts = {need.contrast.value for need in needs}
-    refused = [refusal.why for refusal in study.refusals if _kind(refusal.why) in contrasts]
+    kinds = {need.kind for need in needs}
+    refused = [refusal.why for refusal in study.refusals if _kind(refusal.why) in kinds]
     if refused:
         shown = "; ".join(refused[:_MOST_REFUSALS])
         return NotPerformed(f"no usable {wanted} series is there: {shown}", "geometry")
@@ -118,7 +118,7 @@ def _not_found(needs: Sequence[Need], study: Study) -> NotPerformed:
 
 
 def _kind(why: str) -> str:
-    """The contrast that a refusal's sentence begins with: `series 8, DWI b1000 axial: ...`; "" for none."""
+    """What a refusal's sentence is about: `series 8, DWI b1000 axial: ...`, `series 2, slide: ...`; or ""."""
     return why.partition(": ")[0].partition(", ")[2].partition(" ")[0]
 
 

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from dicom_node.domain.identity import UID
-from dicom_node.domain.pipeline import Choice, Pipeline, Plan
+from dicom_node.domain.pipeline import Choice, Found, Pipeline, Plan
 from dicom_node.domain.series import Stack, Study
+from dicom_node.domain.slide import Slide
 from dicom_node.route.choose import choose
 from dicom_node.route.guard import guard
 
@@ -47,13 +48,19 @@ def input_key(
         "said": [study.referral, *study.reports],
         "warnings": list(planned.warnings),
         "not_performed": refusal and [refusal.code, refusal.because],
-        "inputs": {choice.need.name: _input(choice.stack) for choice in planned.choices},
+        "inputs": {choice.need.name: _input(choice.found) for choice in planned.choices},
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 
 
-def _input(stack: Stack | None) -> list[list[object]]:
-    return [] if stack is None else [[f.sop_instance_uid, f.frame, f.digest] for f in stack.frames]
+def _input(found: Found | None) -> list[list[object]]:
+    match found:
+        case Stack():
+            return [[f.sop_instance_uid, f.frame, f.digest] for f in found.frames]
+        case Slide():
+            parts = (part for level in found.levels for part in level.parts)
+            return [[part.sop_instance_uid, part.first_frame, part.digest] for part in parts]
+    return [[p.sop_instance_uid, p.frame, p.digest] for p in found or ()]
 
 
 def describe(planned: Plan, study: Study | None = None) -> dict[str, Any]:  # Any: JSON values
@@ -73,6 +80,8 @@ def describe(planned: Plan, study: Study | None = None) -> dict[str, Any]:  # An
     }
     if study is not None:
         told["stacks"] = [{"stack": s.label, "reasons": list(s.reasons)} for s in study.stacks]
+        told["slides"] = [slide.label for slide in study.slides]
+        told["photographs"] = [photograph.label for photograph in study.photographs]
         told["refusals"] = [refusal.why for refusal in study.refusals]
     return told
 
@@ -82,7 +91,7 @@ def _told(choice: Choice) -> dict[str, Any]:  # Any: JSON values
         "need": choice.need.name,
         "asked": choice.need.label,
         "required": choice.need.required,
-        "series": choice.stack.series_number if choice.stack else None,
-        "stack": choice.stack.label if choice.stack else None,
+        "series": choice.series_number,
+        "stack": choice.label or None,
         "reasons": list(choice.reasons),
     }

@@ -125,6 +125,12 @@ class Queue:
             tell(connection, now, job.study_uid, "job.completed", f"{len(stored)} results", job.id)
             return stored
 
+    def unfinished(self) -> frozenset[int]:
+        """The jobs that wait or run."""
+        live = (State.SCHEDULED.value, State.IN_PROGRESS.value)
+        with reading(self._engine) as connection:
+            return frozenset(connection.execute(select(jobs.c.id).where(jobs.c.state.in_(live))).scalars())
+
     def fail(self, lease: Lease, reason: str, *, retry_at: datetime | None, failure: str = "") -> None:
         """IN PROGRESS -> SCHEDULED until `retry_at`, or -> FAILED for good with None. Raises LeaseLost.
 

@@ -62,11 +62,11 @@ def announced(count: int) -> list[Dataset]:
 @pytest.mark.parametrize(
     ("instances", "doubt"),
     [
-        (without(0, 6), "no stack yet for ADC"),
-        (without(9, 5), "no stack yet for DWI b500-1500"),
+        (without(0, 6), "nothing yet for ADC"),
+        (without(9, 5), "nothing yet for DWI b500-1500"),
         (without(13, 5), "series 5: its stacks have 5 to 8 slices"),
         ([ds for ds in mr.uterine_study() if (ds.SeriesNumber, ds.InstanceNumber) != (3, 5)],
-         "no stack yet for T2 axial"),
+         "nothing yet for T2 axial"),
         ([ds for ds in mr.uterine_study() if (ds.SeriesNumber, ds.InstanceNumber) != (4, 5)],
          "series 4, T1 axial: 1 slice is missing between image 4 at -28.0 mm and image 6 at -20.0 mm along "
          "the slice normal (8.0 mm where the slices are 4.0 mm apart)"),
@@ -87,7 +87,7 @@ def test_as_many_images_as_announced_are_enough(tmp_path: Path) -> None:
 def test_quiet_completes_it_as_the_last_resort_and_says_so(tmp_path: Path) -> None:
     judgement = judged(without(0, 6), tmp_path, quiet_s=30.0)
 
-    because = "no image came for 30 s, the last resort, since: no stack yet for ADC"
+    because = "no image came for 30 s, the last resort, since: nothing yet for ADC"
     assert Judgement(True, because) == judgement
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from dicom_node.domain.pipeline import Plan
 from dicom_node.errors import UnfaithfulGeometry
 from dicom_node.infer import runtime
-from dicom_node.infer.run import infer
+from dicom_node.infer.run import Readers, infer
 from dicom_node.infer.runtime import Runtime, use
 from dicom_node.pipeline import Case, Certainty, Findings, NotPerformed, Stack, Volume
 from dicom_node.train.phantoms.cases import case_specs
@@ -120,7 +121,7 @@ def test_nothing_kept_is_not_performed(tmp_path: Path, case: Case) -> None:
 def test_a_missing_sequence_is_tolerated_and_said(tmp_path: Path, case: Case) -> None:
     """The verdict rests on what is there, and names what is not."""
     choices = tuple(
-        replace(choice, stack=None) if choice.need.name != "t2_axial" else choice for choice in case.choices
+        replace(choice, found=None) if choice.need.name != "t2_axial" else choice for choice in case.choices
     )
     only = replace(case, volumes={"t2_axial": case.volumes["t2_axial"]}, choices=choices)
 
@@ -168,7 +169,7 @@ def run_plan(runner: UterineMri, case: Case, unreadable: set[str]) -> Findings:
             raise UnfaithfulGeometry("a slice is missing")
         return case.volumes[names[stack.series_uid]]
 
-    return infer(runner, Plan(runner.name, runner.version, case.choices), case.study, read_volume)
+    return infer(runner, Plan(runner.name, runner.version, case.choices), case.study, reading(read_volume))
 
 
 def test_an_unreadable_sequence_is_left_out_aloud(tmp_path: Path, case: Case) -> None:
@@ -194,11 +195,17 @@ def test_a_plan_that_says_no_is_not_run(tmp_path: Path, case: Case) -> None:
     runner = pipeline(tmp_path)
     no = NotPerformed("the patient is a man", "sex")
 
-    findings = infer(runner, Plan(runner.name, runner.version, (), not_performed=no), case.study, _never)
+    refused = Plan(runner.name, runner.version, (), not_performed=no)
+    findings = infer(runner, refused, case.study, reading(_never))
 
     assert no == findings.not_performed
     assert ["uterine_tumor_filter", "uterine_sarcoma_evaluator"] == [a.name for a in findings.algorithms]
 
 
-def _never(stack: Stack) -> Volume:
-    raise AssertionError(stack)
+def reading(read_volume: Callable[[Stack], Volume]) -> Readers:
+    """Volumes by `read_volume`, and nothing else."""
+    return Readers(read_volume, _never, _never)
+
+
+def _never(what: object) -> NoReturn:
+    raise AssertionError(what)
