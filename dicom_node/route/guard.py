@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from dicom_node.domain.findings import NotPerformed
-from dicom_node.domain.pipeline import AnyNeed, Choice, IntendedUse
+from dicom_node.domain.pipeline import AnyNeed, Choice, IntendedUse, Need
 from dicom_node.domain.series import Study
 
 Policy = Literal["enforce", "warn"]
@@ -107,14 +107,15 @@ def _missing(use: IntendedUse, study: Study, choices: Sequence[Choice]) -> list[
 
 def _not_found(needs: Sequence[AnyNeed], study: Study) -> NotPerformed:
     wanted = _listed((need.label for need in needs), "or", keep_order=True)
+    wanted += " series" if isinstance(needs[-1], Need) else ""
     kinds = {need.kind for need in needs}
     refused = [refusal.why for refusal in study.refusals if _kind(refusal.why) in kinds]
     if refused:
         shown = "; ".join(refused[:_MOST_REFUSALS])
-        return NotPerformed(f"no usable {wanted} series is there: {shown}", "geometry")
+        return NotPerformed(f"no usable {wanted} is there: {shown}", "geometry")
     others = [refusal.why for refusal in study.refusals if not _kind(refusal.why)]
     more = f" ({'; '.join(others[:_MOST_REFUSALS])})" if others else ""
-    return NotPerformed(f"no {wanted} series is there{more}", "missing-series")
+    return NotPerformed(f"no {wanted} is there{more}", "missing-series")
 
 
 def _kind(why: str) -> str:
