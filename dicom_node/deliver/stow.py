@@ -8,7 +8,6 @@ reasons in the answer are DIMSE statuses (PS3.18 Table 10.5.3-2), read by `dicom
 from __future__ import annotations
 
 import json
-import ssl
 import uuid
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any  # Any: JSON of a peer
 from dicom_node.config import Peer, Tls
 from dicom_node.deliver.scu import SLOWEST_BYTES_PER_S, Sent
 from dicom_node.dicom.status import Kind, classify
-from dicom_node.errors import ConfigurationError, PeerRefused, PeerUnreachable
+from dicom_node.errors import PeerRefused, PeerUnreachable
 from dicom_node.scu.association import name
-from dicom_node.tls import client_context
+from dicom_node.scu.web import address, client, not_reached
 
 if TYPE_CHECKING:
     import httpx
@@ -28,7 +27,6 @@ LONGEST_ANSWER_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
 
 _FAILED, _REFERENCED, _FAILURE_REASON, _WARNING_REASON = "00081198", "00081199", "00081197", "00081196"
-_ACCEPT = "application/dicom+json"
 _PASSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that may be others another time."""
 _SETTINGS = {
@@ -54,12 +52,12 @@ def send(
 
     waiting = list(files)
     try:
-        with _client(peer, timeout_s, tls or Tls()) as client:
+        with client(peer, timeout_s, tls or Tls()) as opened:
             while waiting:
                 try:
-                    sent = _store(client, peer, waiting[0])
+                    sent = _store(opened, peer, waiting[0])
                 except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                    raise PeerUnreachable(_not_reached(peer, error)) from error
+                    raise PeerUnreachable(not_reached(peer, error)) from error
                 except (httpx.HTTPError, OSError) as error:
                     why = f"{name(peer)} did not answer this object ({type(error).__name__}): see its log"
                     sent = Sent(waiting[0], Kind.RETRY_LATER, None, why)
@@ -78,54 +76,15 @@ def reach(peer: Peer, timeout_s: float, *, tls: Tls | None = None) -> None:
     """
     import httpx
 
-    with _client(peer, timeout_s, tls or Tls()) as client:
+    with client(peer, timeout_s, tls or Tls()) as opened:
         try:
-            answer = client.request("OPTIONS", _address(peer))
+            answer = opened.request("OPTIONS", address(peer, "studies"))
         except (httpx.HTTPError, OSError) as error:
-            raise PeerUnreachable(_not_reached(peer, error)) from error
+            raise PeerUnreachable(not_reached(peer, error)) from error
     if answer.status_code not in (404, 405):  # it may know the address and not the question
         _raise_for_settings(peer, answer.status_code)
     if answer.status_code >= 500:
         raise PeerUnreachable(f"{name(peer)} answers HTTP {answer.status_code}: see its log")
-
-
-def _client(peer: Peer, timeout_s: float, tls: Tls) -> httpx.Client:
-    import httpx
-
-    try:
-        headers = {"Accept": _ACCEPT, **_authorisation(peer)}
-        verify = _trust(peer, tls)
-    except ConfigurationError as error:  # results wait until it is mended, as for a peer that is down
-        raise PeerUnreachable(f"{name(peer)} cannot be spoken to: {error}") from error
-    return httpx.Client(
-        headers=headers, verify=verify, timeout=timeout_s, trust_env=False, follow_redirects=False
-    )
-
-
-def _trust(peer: Peer, tls: Tls) -> ssl.SSLContext | bool:
-    """What [tls] says where it says something; else the authorities that this machine trusts."""
-    if not (peer.url or "").startswith("https:"):
-        return False  # no TLS at all: nothing to check
-    if tls.certificate is not None:
-        return client_context(tls)
-    try:
-        return ssl.create_default_context(cafile=str(tls.trusted) if tls.trusted else None)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"tls.trusted: {tls.trusted} cannot be used") from error
-
-
-def _authorisation(peer: Peer) -> dict[str, str]:
-    if peer.token_file is None:
-        return {}
-    try:
-        token = peer.token_file.read_text(encoding="ascii").splitlines()[0].strip()
-    except (OSError, IndexError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"peer.token_file: cannot read a first line of {peer.token_file}") from error
-    return {"Authorization": f"Bearer {token}"}
-
-
-def _address(peer: Peer) -> str:
-    return f"{(peer.url or '').rstrip('/')}/studies"
 
 
 def _store(client: httpx.Client, peer: Peer, path: Path) -> Sent:
@@ -139,7 +98,7 @@ def _store(client: httpx.Client, peer: Peer, path: Path) -> Sent:
     }
     allowed_s = (client.timeout.read or 0.0) + size / SLOWEST_BYTES_PER_S
     with client.stream(
-        "POST", _address(peer), content=_body(head, path, tail), headers=headers, timeout=allowed_s
+        "POST", address(peer, "studies"), content=_body(head, path, tail), headers=headers, timeout=allowed_s
     ) as answer:
         _raise_for_settings(peer, answer.status_code)
         return _meaning(peer, path, answer.status_code, _read(answer))
@@ -206,10 +165,3 @@ def _reason(told: dict[str, Any], sequence: str, reason: str) -> int | None:
     if sequence == _FAILED and number == 0:
         return 0x0110
     return number if 0 <= number <= 0xFFFF else 0x0110
-
-
-def _not_reached(peer: Peer, error: Exception) -> str:
-    """The library's text names no patient, but may be long; its kind says enough for most."""
-    if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
-        return f"{name(peer)} ({peer.url}) came to no TLS connection: does tls.trusted know its certificate?"
-    return f"{name(peer)} ({peer.url}) cannot be reached ({type(error).__name__}): is it up, is `url` right?"

@@ -12,7 +12,10 @@ depends_on = None
 
 _key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _time = sa.DateTime(timezone=True)
-_STEPS = "step IN ('CLAIMING', 'INPUTS', 'ASSEMBLING', 'JOBS', 'ENDING', 'COMPLETED', 'CANCELED', 'LOST', 'FAILED')"
+_STEPS = (
+    "step IN ('CLAIMING', 'INPUTS', 'ASSEMBLING', 'JOBS', 'ENDING', 'COMPLETED', 'CANCELED', 'LOST',"
+    " 'FAILED')"
+)
 
 
 def upgrade() -> None:
