@@ -203,6 +203,9 @@ class Peer(Table):
     commitment: bool = False
     """Whether it is asked to vouch for what it took (storage commitment, PS3.4 Annex J). Its reports come on
     the same association, or on one that it opens: then it must know this node's host and port."""
+    confirm: Literal["no", "query"] = "no"
+    """Whether it is asked for each object that it took: `query` looks for it (C-FIND, Study Root; QIDO-RS with
+    `url`), and sends again what it does not show. It must answer queries of this node."""
     takes: Literal["ask"] | Annotated[tuple[Form, ...], Field(min_length=1)] = "ask"
     """Which result objects it takes: `ask` asks it, a day at the latest after the last time; a list says it
     without asking, and what is not in it is never sent there."""

@@ -25,6 +25,7 @@ from dicom_node.deliver.commitment import Confirmation
 from dicom_node.deliver.probe import Probe
 from dicom_node.deliver.scu import Sent, send
 from dicom_node.deliver.selection import Selection
+from dicom_node.deliver.sighting import Sighting
 from dicom_node.deliver.tally import Tally
 from dicom_node.dicom.status import Kind
 from dicom_node.domain.job import Delivery
@@ -34,6 +35,7 @@ from dicom_node.store.capabilities import Capabilities
 from dicom_node.store.commitments import Commitments
 from dicom_node.store.database import utc_now
 from dicom_node.store.ledger import Ledger
+from dicom_node.store.sightings import Sightings
 
 LOOK_EVERY_S = 0.2
 """How often the ledger is asked for due deliveries: one cheap read for all destinations."""
@@ -59,12 +61,14 @@ class Deliverer:
         ledger: Ledger,
         capabilities: Capabilities,
         commitments: Commitments,
+        sightings: Sightings,
         trail: Trail,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._config, self._archive, self._ledger, self._clock = config, archive, ledger, clock
         self._trail = trail
         self._confirmation = Confirmation(config, commitments, trail, clock)
+        self._sighting = Sighting(config, sightings, trail, clock)
         self._selection = Selection(ledger, Probe(config, capabilities, clock))
         self._lanes = tuple(_Lane(self, name) for name in _destinations(config))
         self._watch = threading.Thread(target=self._look, name="deliver", daemon=True)
@@ -114,17 +118,21 @@ class Deliverer:
         return self._stopping.is_set()
 
     def _due(self) -> set[str]:
-        """Destinations that something is to be sent to, or that are to be asked to vouch for something."""
+        """Destinations that something is to be sent to, or that are to be asked about what they took."""
         due = set(self._ledger.destinations_due())
         if confirming := {peer.name for peer in self._config.peer if peer.commitment}:
             due |= confirming.intersection(self._confirmation.commitments.destinations_due())
+        if asked := {peer.name for peer in self._config.peer if peer.confirm == "query"}:
+            due |= asked.intersection(self._sighting.sightings.destinations_due())
         return due
 
     def _confirm(self, destination: str) -> None:
-        """Ask about what was delivered, PS3.4 Annex J."""
+        """Ask about what was delivered: to vouch for it (PS3.4 Annex J), and whether it shows it."""
         peer = self._config.peers.get(destination)
         if peer is not None and peer.commitment and not self.stopping:
             self._confirmation.ask_due(peer)
+        if peer is not None and peer.confirm == "query" and not self.stopping:
+            self._sighting.ask_due(peer)
 
     def _look(self) -> None:
         lanes = {lane.destination: lane for lane in self._lanes}
@@ -248,7 +256,9 @@ class Deliverer:
         """T4: the peer has it, and said so."""
         assert sent.status is not None  # noqa: S101  only a status says that the peer stored it
         with _fenced(delivery):
-            self._ledger.delivered(delivery, sent.status, reason, commitment=peer.commitment)
+            self._ledger.delivered(
+                delivery, sent.status, reason, commitment=peer.commitment, confirm=peer.confirm == "query"
+            )
             log.event("deliver.done", **_facts(delivery), status=_hex(sent.status))
 
     def _again(self, delivery: Delivery, status: int | None, reason: str, *, at_once: bool = False) -> None:

@@ -26,6 +26,7 @@ from dicom_node.store.history import History
 from dicom_node.store.ledger import Ledger
 from dicom_node.store.notices import Notices
 from dicom_node.store.queue import Queue
+from dicom_node.store.sightings import Sightings
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Node:
     ledger: Ledger
     capabilities: Capabilities
     commitments: Commitments
+    sightings: Sightings
     history: History
     expectations: Expectations
     trail: Trail
@@ -74,6 +76,7 @@ def build(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Node:
         ledger=Ledger(engine, clock),
         capabilities=Capabilities(engine, clock),
         commitments=Commitments(engine, clock),
+        sightings=Sightings(engine, clock),
         history=History(engine, clock),
         expectations=Expectations(engine, clock),
         trail=Trail(config.audit_folder, config.node.ae_title, clock),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 from dicom_node.config import Config
 from dicom_node.domain.findings import Algorithm
 from dicom_node.domain.identity import UID
-from dicom_node.domain.job import State
+from dicom_node.domain.job import Delivery, State
 from dicom_node.errors import InvalidValue
 from dicom_node.infer.manifest import read_manifest
 from dicom_node.infer.registry import pipelines
@@ -46,10 +46,10 @@ def _state(word: str | None) -> State | None:
 
 def _job_row(node: Node, job_id: int) -> dict[str, object]:
     job = node.queue.job(job_id)
-    commitments = node.commitments.of_job(job.id)
+    told = node.commitments.of_job(job.id), node.sightings.of_job(job.id)
     deliveries = [
         f"{row.result.kind.value} to {row.destination}: "
-        + ", ".join(filter(None, (row.state.value, commitments.get(row.id), row.reason)))
+        + ", ".join(filter(None, (*_progress(row), *(words.get(row.id) for words in told), row.reason)))
         for row in node.ledger.rows(job_id=job.id)
     ]
     return {
@@ -63,6 +63,15 @@ def _job_row(node: Node, job_id: int) -> dict[str, object]:
         "reason": job.reason,
         "deliveries": deliveries,
     }
+
+
+def _progress(row: Delivery) -> Iterator[str]:
+    """How far it is: its state, how often it was tried, and when and by which status it was accepted."""
+    yield row.state.value
+    if row.attempts:
+        yield f"sent at attempt {row.attempts}" if row.state is State.COMPLETED else f"{row.attempts} attempts"
+    if row.state is State.COMPLETED and row.status is not None and row.finished_at is not None:
+        yield f"accepted {row.finished_at:%Y-%m-%d %H:%M} (0x{row.status:04X})"
 
 
 def study_story(config: Config, study: str) -> dict[str, object]:

@@ -20,6 +20,7 @@ from dicom_node.store.database import insert_new, reading, utc_now, writing
 from dicom_node.store.history import stored_text, tell
 from dicom_node.store.outbox import SUPERSEDED, is_superseded, stored_result
 from dicom_node.store.schema import deliveries, jobs, results
+from dicom_node.store.sightings import forget_repeats, look_for
 
 
 class Ledger:
@@ -79,14 +80,17 @@ class Ledger:
                     raise LeaseLost("another process sends this object now")
 
     def delivered(
-        self, delivery: Delivery, status: int | None, reason: str = "", *, commitment: bool = False
-    ) -> None:
+        self, delivery: Delivery, status: int | None, reason: str = "", *, commitment: bool = False,
+        confirm: bool = False,
+    ) -> None:  # fmt: skip
         """T4: IN PROGRESS -> COMPLETED with the peer's status. Raises LeaseLost.
 
-        With `commitment` the peer is to be asked to vouch for it, see `commitments.py`.
+        With `commitment` the peer is to be asked to vouch for it (`commitments.py`), with `confirm`
+        whether it shows it (`sightings.py`).
         """
         values = {"state": State.COMPLETED.value, "finished_at": self._clock()}
-        self._end(delivery, "delivery.completed", status, reason, values, commitment=commitment)
+        then = [schedule] * commitment + [look_for] * confirm
+        self._end(delivery, "delivery.completed", status, reason, values, then)
 
     def retry_later(self, delivery: Delivery, status: int | None, reason: str, not_before: datetime) -> None:
         """IN PROGRESS -> SCHEDULED until `not_before`; CANCELED if superseded meanwhile. Raises LeaseLost."""
@@ -204,6 +208,7 @@ class Ledger:
                     insert_new(connection, deliveries, new)
             again = _scheduled_anew(connection, chosen, now)
             clear_refusals(connection, again)
+            forget_repeats(connection, again)
             for row in connection.execute(_joined().where(deliveries.c.id.in_(again))):
                 what = f"{row.kind} to {row.destination}"
                 tell(connection, now, row.study_uid, "delivery.redelivered", what, row.job_id)
@@ -241,8 +246,8 @@ class Ledger:
 
     # Any: values of columns
     def _end(
-        self, delivery: Delivery, event: str, status: int | None, reason: str, values: dict[str, Any], *,
-        commitment: bool = False,
+        self, delivery: Delivery, event: str, status: int | None, reason: str, values: dict[str, Any],
+        then: Sequence[Callable[[Connection, int, datetime], None]] = (),
     ) -> None:  # fmt: skip
         said = stored_text(reason)
         statement = (
@@ -255,8 +260,8 @@ class Ledger:
             state = connection.execute(statement).scalar()
             if state is None:
                 raise LeaseLost("another process sends this object now")
-            if commitment:
-                schedule(connection, delivery.id, self._clock())
+            for also in then:
+                also(connection, delivery.id, self._clock())
             row = connection.execute(_joined().where(deliveries.c.id == delivery.id)).one()
             answer = "no answer" if status is None else f"0x{status:04X}"
             what = f"{row.kind} to {row.destination}, attempt {row.attempts}: {answer}"
@@ -302,7 +307,8 @@ def _joined() -> Select[Any]:  # Any: columns of three tables
             *(column for column in results.c if column.name != "id"),
             results.c.id.label("result_id"), deliveries.c.id.label("delivery_id"), deliveries.c.destination,
             deliveries.c.state, deliveries.c.attempts, deliveries.c.token, deliveries.c.status,
-            deliveries.c.reason, deliveries.c.scheduled_at, deliveries.c.optional, jobs.c.study_uid,
+            deliveries.c.reason, deliveries.c.scheduled_at, deliveries.c.optional, deliveries.c.finished_at,
+            jobs.c.study_uid,
         )
         .join_from(deliveries, results, results.c.id == deliveries.c.result_id)
         .join(jobs, jobs.c.id == results.c.job_id)
@@ -316,5 +322,5 @@ def _delivery(row: Row[Any]) -> Delivery:  # Any: columns of `_joined`
     )  # fmt: skip
     return Delivery(
         row.delivery_id, result, row.destination, State(row.state), row.attempts, row.token,
-        row.status, row.reason, row.scheduled_at, bool(row.optional),
+        row.status, row.reason, row.scheduled_at, bool(row.optional), row.finished_at,
     )  # fmt: skip

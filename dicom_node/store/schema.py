@@ -258,7 +258,7 @@ sightings = Table(
     "sightings", metadata,  # deliveries that are looked for at their destination (C-FIND, QIDO-RS)
     Column("delivery_id", _key, ForeignKey("deliveries.id"), primary_key=True, autoincrement=False),
     Column("state", String(12), nullable=False),
-    Column("questions", Integer, nullable=False, server_default="0"),  # answered without the object, since sent
+    Column("questions", Integer, nullable=False, server_default="0"),  # without the object, since sent
     Column("attempts", Integer, nullable=False, server_default="0"),  # in a row that it could not be asked
     Column("sent_again", Integer, nullable=False, server_default="0"),
     Column("not_before", _time),

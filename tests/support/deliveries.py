@@ -22,6 +22,7 @@ from dicom_node.store.commitments import Commitments
 from dicom_node.store.database import migrate, open_engine
 from dicom_node.store.ledger import Ledger
 from dicom_node.store.schema import deliveries, jobs, results
+from dicom_node.store.sightings import Sightings
 
 KIND = {"SR": "sr", "SEG": "seg", "OT": "pm"}
 
@@ -60,6 +61,7 @@ class Bench:
         self.ledger = Ledger(self.engine, self.clock)
         self.capabilities = Capabilities(self.engine, self.clock)
         self.commitments = Commitments(self.engine, self.clock)
+        self.sightings = Sightings(self.engine, self.clock)
         self.trail = Trail(folder / "audit", "DICOMNODE", self.clock)
         self.deliverer = Deliverer(
             self.config,
@@ -67,6 +69,7 @@ class Bench:
             self.ledger,
             self.capabilities,
             self.commitments,
+            self.sightings,
             self.trail,
             self.clock,
         )
