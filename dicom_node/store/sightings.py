@@ -202,7 +202,7 @@ def _not_yet(connection: Connection, row: Row[Any], now: datetime) -> State:
     _set(
         connection, row, questions=questions, attempts=0,
         not_before=now + timedelta(seconds=ASK_AFTER_S * 2.0 ** (questions - 1)),
-        reason=f"not seen yet: looked for {questions} times",
+        reason=f"not seen yet: question {questions} of {QUESTIONS}",
     )  # fmt: skip
     return State.SCHEDULED
 
