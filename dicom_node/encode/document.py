@@ -119,6 +119,7 @@ def finish(
     data_set.InstanceNumber = 1
     data_set.SeriesDescription = series_description(what)
     _set_dates(data_set, run.source, kind)
+    data_set.SeriesTime = _series_time(run.source, series_number)
     _set_equipment(data_set, run)
     _set_patient_and_study(data_set, run)
     _swap_codes(data_set, {(ours.value, ours.scheme): theirs for ours, theirs in run.swaps.items()})
@@ -153,6 +154,12 @@ def _set_dates(data_set: Dataset, source: Source, kind: ResultKind) -> None:
     for name in ("InstanceCreation", "Series", own):
         setattr(data_set, f"{name}Date", source.date)
         setattr(data_set, f"{name}Time", source.time)
+
+
+def _series_time(source: Source, series_number: int) -> str:
+    """The second of the newest source image and, as its fraction, the order to be read in: viewers list
+    reports and overlays by Series Time, the latest first, and by UID where these are the same."""
+    return f"{source.time[:6]}.{max(0, 9999 - series_number):06d}"
 
 
 def _set_equipment(data_set: Dataset, run: Run) -> None:

@@ -140,6 +140,7 @@ def _parametric_map(run: Run, heats: Sequence[HeatMap], place: int, planes: Plan
         content_qualification="RESEARCH",
         **identity(),
     )
+    _frames_along_the_normal(data_set)
     _refer(data_set, heat.stack)
     if run.findings.verdict is not None:
         data_set.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy(run)]
@@ -147,6 +148,19 @@ def _parametric_map(run: Run, heats: Sequence[HeatMap], place: int, planes: Plan
         data_set, run, ResultKind.PM, (*stack_key(heat.stack), again),
         series_number=SERIES_NUMBERS[ResultKind.PM] + place, what=f"heatmap, {short(heat.stack)}",
     )  # fmt: skip
+
+
+def _frames_along_the_normal(data_set: Dataset) -> None:
+    """The stack's own order, which highdicom turns round. Readers that lay a map's frames into a volume as
+    they stand in the file (OHIF, dcmqi) begin at the near end of the normal; the others go by positions."""
+    groups = data_set.PerFrameFunctionalGroupsSequence
+    sources = [group.DerivationImageSequence[0].SourceImageSequence[0] for group in groups]
+    order = np.argsort([_stand_in_number(source) for source in sources])
+    pixels = np.frombuffer(data_set.FloatPixelData, "<f4").reshape(len(groups), -1)
+    data_set.FloatPixelData = pixels[order].tobytes()
+    data_set.PerFrameFunctionalGroupsSequence = [groups[place] for place in order]
+    for number, group in enumerate(data_set.PerFrameFunctionalGroupsSequence, start=1):
+        group.FrameContentSequence[0].DimensionIndexValues = number
 
 
 def _anatomy(run: Run) -> Dataset:
@@ -231,11 +245,15 @@ def _refer(data_set: Dataset, stack: Stack) -> None:
 
 def point(item: Dataset, stack: Stack) -> None:
     """Replace a reference to a stand-in by that to its instance and frame."""
-    frame = stack.frames[int(item.ReferencedSOPInstanceUID.removeprefix("1.")) - 1]
+    frame = stack.frames[_stand_in_number(item) - 1]
     item.ReferencedSOPClassUID = frame.sop_class_uid
     item.ReferencedSOPInstanceUID = frame.sop_instance_uid
     if frame.multiframe:
         item.ReferencedFrameNumber = frame.frame
+
+
+def _stand_in_number(item: Dataset) -> int:
+    return int(item.ReferencedSOPInstanceUID.removeprefix("1."))
 
 
 def references(frames: Sequence[FrameRef], *, with_frames: bool = True) -> list[Dataset]:

@@ -247,8 +247,20 @@ def test_all_dates_are_those_of_the_newest_source_image(tmp_path: Path) -> None:
     for result in encoded(found(study), study):
         data_set = read(result)
         own = "PresentationCreation" if result.kind is ResultKind.GSPS else "Content"
-        for name in ("InstanceCreation", "Series", own):
+        for name in ("InstanceCreation", own):
             assert ("20210304", "100500") == (data_set[f"{name}Date"].value, data_set[f"{name}Time"].value)
+        assert ("20210304", "100500") == (data_set.SeriesDate, data_set.SeriesTime.partition(".")[0])
+
+
+def test_series_to_be_read_first_are_the_latest(tmp_path: Path) -> None:
+    """Viewers list reports and overlays by Series Time, latest first: the order of the Series Numbers, within
+    the second of the newest source image."""
+    study = pelvis(tmp_path)
+    objects = [read(result) for result in encoded(found(study), study)]
+
+    by_number = sorted(objects, key=lambda d: int(d.SeriesNumber))
+    assert by_number == sorted(objects, key=lambda d: float(d.SeriesTime), reverse=True)
+    assert len(objects) == len({d.SeriesTime for d in objects})
 
 
 def test_one_finding_has_one_tracking_uid(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dicom_node.domain.findings import Findings
 from dicom_node.domain.job import ResultKind
 from dicom_node.domain.series import Study
 from dicom_node.encode.results import encode
-from support.dcmqi import Grid, parametric_map, report, segments
+from support.dcmqi import parametric_map, report, segments
 from support.findings import SARCOMA, enhanced, folder_study, found, pelvis
 
 
@@ -62,8 +62,7 @@ def test_masks_come_back_voxel_by_voxel(study: Study, tmp_path: Path) -> None:
 
 
 def test_maps_come_back_value_by_value(study: Study, tmp_path: Path) -> None:
-    """dcmqi 1.5.7 lays frames in the order of the file from the lowest slice up, whatever their positions;
-    ours go down, as `test_frames_of_a_map_go_down` says, so its slices are turned round first."""
+    """Although dcmqi 1.5.7 lays frames in the order of the file, whatever their positions."""
     findings = found(study)
     paths = written(findings, study, tmp_path / "out")[ResultKind.PM]
 
@@ -71,12 +70,11 @@ def test_maps_come_back_value_by_value(study: Study, tmp_path: Path) -> None:
         grid = parametric_map(path, tmp_path / f"map{number}")
 
         assert np.float32 == grid.array.dtype
-        turned = Grid(grid.array[::-1], grid.affine)
-        assert np.array_equal(heat.values, turned.on(affine_of(heat.stack), heat.values.shape))
+        assert np.array_equal(heat.values, grid.on(affine_of(heat.stack), heat.values.shape))
 
 
-def test_frames_of_a_map_go_down(study: Study, tmp_path: Path) -> None:
-    """OHIF copies a map's frames into its volume in the order of the file, and its volumes begin at the far
+def test_frames_of_a_map_follow_the_slice_normal(study: Study, tmp_path: Path) -> None:
+    """OHIF copies a map's frames into its volume in the order of the file, and its volumes begin at the near
     end of the slice normal; each frame's own position says the same to readers that ask."""
     findings = found(study)
     paths = written(findings, study, tmp_path / "out")[ResultKind.PM]
@@ -88,8 +86,10 @@ def test_frames_of_a_map_go_down(study: Study, tmp_path: Path) -> None:
         shape = len(groups), data_set.Rows, data_set.Columns
         values = np.frombuffer(data_set.FloatPixelData, "<f4").reshape(shape)
 
-        assert np.allclose([frame.position_mm for frame in heat.stack.frames][::-1], places, atol=1e-3)
-        assert np.array_equal(heat.values[::-1], values)
+        assert np.allclose([frame.position_mm for frame in heat.stack.frames], places, atol=1e-3)
+        assert np.array_equal(heat.values, values)
+        indices = [group.FrameContentSequence[0].DimensionIndexValues for group in groups]
+        assert [*range(1, len(groups) + 1)] == indices
 
 
 def test_probabilities_and_diagnosis_come_back(study: Study, tmp_path: Path) -> None:
