@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash outage fuzz clean
+.PHONY: help demo test check bench crash outage viewers fuzz clean
 
 help:
 	@echo "make demo    set up, then a study goes in and results land in a stand-in PACS"
@@ -16,6 +16,7 @@ help:
 	@echo "make fuzz    set up, then every fuzzer for a share of FUZZ_SECONDS=600"
 	@echo "make crash   set up, then 10,000 crashes and 10,000 power losses (needs gcc; docs/durability.md)"
 	@echo "make outage  set up, then 5,000 deliveries to Orthanc over a line that cuts, delays and repeats"
+	@echo "make viewers set up, then every result in OHIF, by Chromium and Orthanc (needs npm or its cache)"
 	@echo "make clean   remove .venv, caches and demo-out (never var, where the data is)"
 
 demo: $(READY)
@@ -44,8 +45,11 @@ crash: $(READY)
 outage: $(READY)
 	cd tests && ../$(VENV)/bin/python -m support.outage 5000
 
+viewers: $(READY)
+	DICOM_NODE_ALL_VIEWERS=1 $(VENV)/bin/python -m pytest tests/viewers
+
 clean:
-	rm -rf $(VENV) build dist demo-out fuzz-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist demo-out fuzz-out viewers-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so that an interrupted installation is done again.
