@@ -265,12 +265,12 @@ def _mount() -> None:
     """Commands that live beside what they do."""
     from dicom_node.bench.command import receive
     from dicom_node.train.command import evaluate, train
-    from dicom_node.train.phantoms.command import phantom
+    from dicom_node.train.phantoms.command import app as phantom_app
 
     bench_app.command("receive")(receive)
     app.command("train")(train)
     app.command("evaluate")(evaluate)
-    app.command("phantom")(phantom)
+    app.add_typer(phantom_app, name="phantom")
 
 
 def main() -> None:

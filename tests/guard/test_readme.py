@@ -40,6 +40,8 @@ def commands() -> dict[str, set[str]]:
     for name, command in get_command(cli.app).commands.items():  # type: ignore[attr-defined]
         inner = getattr(command, "commands", None)
         leaves = {f"{name} {sub}": leaf for sub, leaf in inner.items()} if inner else {name: command}
+        if getattr(command, "invoke_without_command", False):  # a group that is a command itself
+            leaves[name] = command
         for full, leaf in leaves.items():
             found[full] = {option for one in leaf.params for option in (*one.opts, *one.secondary_opts)}
     return found

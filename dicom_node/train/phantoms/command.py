@@ -1,4 +1,4 @@
-"""`dicom-node phantom`: write generated studies as DICOM folders."""
+"""`dicom-node phantom`: write generated studies as DICOM folders; `phantom slide` writes slides."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from dicom_node.train.phantoms.cases import (
     case_specs,
     cohort,
 )
+from dicom_node.train.phantoms.slides.command import slide
 
 LOCALISER_SLICES = 15
 """Five in each plane, whatever `--slices` says."""
@@ -25,7 +26,10 @@ MIN_SLICES = LOCALISER_SLICES + 2 * (len(SEQUENCES) - 1)
 
 
 def phantom(
-    out: Annotated[Path, typer.Option(help="Folder for the studies; made if it is not there.")],
+    context: typer.Context,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the studies; made if it is not there.  [required]")
+    ] = None,
     cohort_name: Annotated[
         str,
         typer.Option("--cohort", help="development (63 sarcomas, 200 leiomyomas) or untouched (8 and 24)."),
@@ -48,11 +52,15 @@ def phantom(
     ] = DIFFICULTY,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per study.")] = False,
 ) -> None:
-    """Generate pelvic MR studies of phantoms: images, and truth masks beside them.
+    """Generate pelvic MR studies of phantoms: images, and truth masks beside them. `slide` makes slides.
 
     Nobody was scanned for these: anatomy, tissue and tumours come from a seed and from
     published ranges. Names begin with PHANTOM^.
     """
+    if context.invoked_subcommand:
+        return
+    if out is None:
+        raise typer.BadParameter("is needed: the folder for the studies", param_hint="--out")
     from dicom_node.train.phantoms.generate import render  # scipy: only when something is rendered
     from dicom_node.train.phantoms.write import study_uid, write_study
 
@@ -105,4 +113,5 @@ def _chosen(
 
 
 app = typer.Typer(add_completion=False)
-app.command()(phantom)
+app.callback(invoke_without_command=True)(phantom)
+app.command("slide")(slide)
