@@ -120,6 +120,9 @@ class UterineMri:
         fusion = self.evaluator.config("fusion")
         self.fusion = read_fusion(fusion)
         self.operating_point = read_operating_point(fusion)
+        inference = self.evaluator.config("inference")
+        cell_mm = float(inference["gradcam"]["step_px"]) * float(inference["field"]["spacing_mm"])
+        self.thinnest_mm = 0.7 * cell_mm
 
     def run(self, case: Case) -> Findings:
         watch = _Watch()
@@ -135,7 +138,8 @@ class UterineMri:
         verdict = self._verdict(case, {s.need: self.fusion.sequence_score([*s.logits]) for s in sequences})
         shown = [sequence for sequence in sequences if sequence.kept.any()] if verdict else []
         maps = self._maps(shown)
-        regions = [_region(heat, score) for heat, score in zip(maps, _scores_of(maps, scored), strict=True)]
+        scores = _scores_of(maps, scored)
+        regions = [_region(heat, score, self.thinnest_mm) for heat, score in zip(maps, scores, strict=True)]
         previews = tuple((sequence.volume.stack, _windowed(sequence.volume.array)) for sequence in sequences)
         watch.lap("postprocess")
         case.progress(1.0, "fuse")
@@ -255,10 +259,15 @@ def _lead(maps: tuple[HeatMap, ...]) -> Stack | None:
     return max(maps, key=lambda heat: float(heat.values.max())).stack if maps else None
 
 
-def _region(heat: HeatMap, score: float | None) -> Region:
+def _region(heat: HeatMap, score: float | None, thinnest_mm: float) -> Region:
+    """Nothing narrower than what a lone hot cell makes, 0.8 cells at half its height."""
+    mask = marked(
+        heat.values, REGION_FROM, share=0.1, at_most=3,
+        thinnest_mm=thinnest_mm, spacing_mm=heat.stack.spacing_mm[1:],
+    )  # fmt: skip
     return Region(
-        stack=heat.stack, mask=marked(heat.values, REGION_FROM, share=0.1, at_most=3), category=ATTENTION,
-        kind=GRAD_CAM, label=f"Grad-CAM of the sarcoma class, from {REGION_FROM:g} of its maximum",
+        stack=heat.stack, mask=mask, category=ATTENTION, kind=GRAD_CAM,
+        label=f"Grad-CAM of the sarcoma class, from {REGION_FROM:g} of its maximum",
         site=UTERUS, score=score,
     )  # fmt: skip
 

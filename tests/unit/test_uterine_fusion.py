@@ -134,3 +134,27 @@ def test_the_region_is_the_largest_parts_of_the_map() -> None:
     assert 72 == int(marked(values, 0.5, share=0.1, at_most=1).sum())
     assert not marked(values, 0.95, share=0.1, at_most=3).any()
     assert math.isclose(0.9, float(values[mask].max()), rel_tol=1e-6)
+
+
+def test_a_region_has_no_spurs() -> None:
+    """What is narrower than asked for goes, in millimetres whatever the pixels; the rest keeps its shape."""
+    values = np.zeros((2, 60, 80), np.float32)
+    row, column = np.mgrid[0:60, 0:80]
+    disc = (row - 30) ** 2 + ((column - 30) / 2) ** 2 < 15**2  # round: pixels are 2 mm high and 1 mm wide
+    values[0][disc] = 0.9
+    values[0, 28:32, 30:80] = 0.9  # a spur 8 mm wide to the edge
+
+    mask = marked(values, 0.5, share=0.1, at_most=3, thinnest_mm=16.0, spacing_mm=(2.0, 1.0))
+
+    assert not mask[0, :, 70:].any()
+    assert int((mask[0] ^ disc).sum()) < 0.03 * disc.sum()
+    assert not mask[1].any()
+
+
+def test_a_region_of_thin_parts_only_stays() -> None:
+    values = np.zeros((1, 20, 20), np.float32)
+    values[0, 5:7, 2:18] = 0.9
+
+    mask = marked(values, 0.5, share=0.1, at_most=3, thinnest_mm=10.0)
+
+    assert 32 == int(mask.sum())

@@ -20,6 +20,7 @@ from support.viewers.ohif import Ohif, dist, served
 from support.viewers.site import Site
 
 Open = Callable[[Shown], Ohif]
+"""Stores a study with its results and opens it."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,11 +52,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture
 def opened(place: Place) -> Iterator[Open]:
-    """Stores a study with its results and opens it in a fresh page, which must not break in the test."""
+    """Stores a study and its results alone, and opens it in a fresh page, which must not break."""
     viewers = []
     with ExitStack() as stack:
 
         def open_study(shown: Shown) -> Ohif:
+            place.pacs.empty()
             place.pacs.store(shown.files)
             viewer = Ohif(stack.enter_context(place.browser.tab(place.site.url)))
             viewers.append(viewer)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from pydicom import dcmread
 from pynetdicom import AE
@@ -29,6 +30,12 @@ class Archive:
     def prefixes(self) -> dict[str, str]:
         behind = f"http://127.0.0.1:{self.pacs.http_port}"
         return {"/dicom-web": behind, "/wado": behind}
+
+    def empty(self) -> None:
+        """Forget every study."""
+        for study in self.pacs.get("/studies"):
+            url = f"http://127.0.0.1:{self.pacs.http_port}/studies/{study}"
+            httpx.delete(url, timeout=30.0, trust_env=False).raise_for_status()
 
     def store(self, paths: Sequence[Path]) -> None:
         """Send files over one association for each kind; every one must be taken."""
