@@ -123,6 +123,18 @@ def jobs(
 
 
 @app.command()
+def workitems(
+    config: ConfigFile = None,
+    limit: Annotated[int, typer.Option(min=1, max=10000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """List the work items taken from worklists (UPS), newest first: step, jobs, and why not further."""
+    from dicom_node.node.report import workitem_rows
+
+    _show(workitem_rows(_load(config), limit), as_json, title="work items")
+
+
+@app.command()
 def retry(
     job: Annotated[int | None, typer.Argument(help="Number of a FAILED job.")] = None,
     deliveries: Annotated[bool, typer.Option("--deliveries", help="All FAILED deliveries.")] = False,

@@ -237,6 +237,33 @@ class Audit(Table):
 
 
 class Config(Table):
+CodeText = Annotated[str, Field(max_length=64, pattern=r"^[^\s\^][^\^]{0,63}\^[^\s\^][^\^]{0,15}$")]
+"""A coded concept (PS3.3 8.8) in short: `value^scheme`."""
+
+
+class Worklist(Table):
+    peer: str
+    """Peer that manages the worklist (Unified Procedure Steps, PS3.4 Annex CC). Asked by DICOM; by UPS-RS
+    (PS3.18 11) where it has a `url`."""
+    pipeline: str
+    """Pipeline that its work items ask for. The route with this pipeline and this peer in `from` says who
+    gets the results."""
+    workitem: CodeText
+    """Scheduled Workitem Code (0040,4018) of the items to perform: `value^scheme`."""
+    station: Literal[""] | CodeText = ""
+    """Scheduled Station Name Code (0040,4025) they must have, and by which this node names itself; empty:
+    items for any station."""
+    fetch_from: str = ""
+    """Peer that their images are retrieved from where an item names none that is listed; empty: they are
+    waited for."""
+    poll_s: float = Field(30.0, ge=1.0, le=86400.0)
+    """Seconds between two looks at the worklist."""
+    at_a_time: int = Field(4, ge=1, le=1000)
+    """Items this node has claimed and not ended, at most; the others are left to other performers."""
+    wait_h: float = Field(24.0, gt=0.0, le=8760.0)
+    """Hours that the images of a claimed item are waited for; then it is ended as CANCELED."""
+
+
     node: Node = Node()
     receive: Receive = Receive()
     tls: Tls = Tls()
@@ -254,6 +281,7 @@ class Config(Table):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two peers are named {twice[0]!r}")
         for route in self.route:
+    worklist: tuple[Worklist, ...] = ()
             for name in (*route.from_, *route.to):
                 if name not in names:
                     raise ValueError(f"route for {route.pipeline!r} names peer {name!r}, which is not listed")
@@ -266,6 +294,7 @@ class Config(Table):
         return self
 
     def _check_tls(self) -> None:
+        self._check_worklists()
         wants = [f"peer {peer.name!r}" for peer in self.peer if peer.tls or peer.certificates]
         wants += ["tls.port"] * bool(self.tls.port) + ["http.tls"] * self.http.tls
         absent = [key for key in ("certificate", "private_key", "trusted") if getattr(self.tls, key) is None]
@@ -295,6 +324,22 @@ class Config(Table):
         return {peer.name: peer for peer in self.peer}
 
 
+    def _check_worklists(self) -> None:
+        peers = {peer.name: peer for peer in self.peer}
+        for at, one in enumerate(self.worklist):
+            where = f"worklist of peer {one.peer!r}"
+            if one.peer not in peers:
+                raise ValueError(f"{where}: this peer is not listed")
+            if one.fetch_from and (one.fetch_from not in peers or peers[one.fetch_from].retrieve == "no"):
+                raise ValueError(f"{where}: fetch_from names {one.fetch_from!r}, no peer with `retrieve`")
+            if not any(one.pipeline == route.pipeline and one.peer in route.from_ for route in self.route):
+                raise ValueError(
+                    f"{where}: no route says what becomes of its results; add {one.peer!r} to `from` of a "
+                    f"route to {one.pipeline!r}"
+                )
+            if any((one.peer, one.workitem) == (two.peer, two.workitem) for two in self.worklist[:at]):
+                raise ValueError(f"{where}: two worklists with workitem {one.workitem!r}; make them one")
+
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
     """Read and check a configuration file; None means all defaults (plus the environment).
 
@@ -320,7 +365,7 @@ def _override(raw: dict[str, Any], environ: Mapping[str, str]) -> None:
         table, separator, key = rest.lower().partition("__")
         if prefix or not separator:
             continue
-        if table not in {name for name in Config.model_fields if name not in ("peer", "route")}:
+        if table not in {name for name in Config.model_fields if name not in ("peer", "route", "worklist")}:
             raise ConfigurationError(f"environment variable {variable} names no table of the configuration")
         raw.setdefault(table, {})[key] = value
 

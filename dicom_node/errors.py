@@ -126,6 +126,12 @@ class PeerRefused(DeliveryError):
     """The peer answers but does not let this node in."""
 
 
+class WorkItemRefused(DicomNodeError):
+    """The worklist manager does not take this change of a work item."""
+
+    retry = True
+
+
 class DeliveryRefused(DeliveryError):
     """The peer looked at the object and will not take it; sending it again would not help."""
 

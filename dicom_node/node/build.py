@@ -27,6 +27,7 @@ from dicom_node.store.ledger import Ledger
 from dicom_node.store.notices import Notices
 from dicom_node.store.queue import Queue
 from dicom_node.store.sightings import Sightings
+from dicom_node.store.workitems import WorkItems
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Node:
     capabilities: Capabilities
     commitments: Commitments
     sightings: Sightings
+    work_items: WorkItems
     history: History
     expectations: Expectations
     trail: Trail
@@ -77,6 +79,7 @@ def build(config: Config, *, clock: Callable[[], datetime] = utc_now) -> Node:
         capabilities=Capabilities(engine, clock),
         commitments=Commitments(engine, clock),
         sightings=Sightings(engine, clock),
+        work_items=WorkItems(engine, clock),
         history=History(engine, clock),
         expectations=Expectations(engine, clock),
         trail=Trail(config.audit_folder, config.node.ae_title, clock),

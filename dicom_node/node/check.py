@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import text
 
 from dicom_node.audit.command import checked as audited
-from dicom_node.config import Config, Peer, Route
+from dicom_node.config import Config, Peer, Route, Worklist
 from dicom_node.deliver.probe import CLASSES, Probe
 from dicom_node.deliver.scu import echo
 from dicom_node.deliver.stow import reach
@@ -21,6 +21,7 @@ from dicom_node.infer.registry import pipelines
 from dicom_node.node.build import build
 from dicom_node.node.certificates import certificates, wanted, who_gets_in
 from dicom_node.node.fetch import can_be_asked, is_asked
+from dicom_node.node.performers import answers
 from dicom_node.receive.callers import Callers
 from dicom_node.store.archive import Archive
 from dicom_node.store.capabilities import Capabilities
@@ -55,6 +56,7 @@ def check_all(config: Config) -> list[Finding]:
             for peer in config.peer
             if is_asked(config, peer)
         ),
+        *((f"worklist of {one.peer}", partial(_worklist, config, one)) for one in config.worklist),
     ]
     return [_tried(what, look) for what, look in checks]
 
@@ -110,6 +112,14 @@ def _archive(config: Config) -> str:
         f"{orphans} files without a row, left by a crash and never acknowledged" if orphans else "",
     ]
     return "; ".join(filter(None, sentences)) or "nothing kept aside, every file has its row"
+
+
+def _worklist(config: Config, worklist: Worklist) -> str:
+    node = build(config)
+    try:
+        return answers(node, worklist)
+    finally:
+        node.engine.dispose()
 
 
 def _routed(config: Config) -> Iterator[str]:

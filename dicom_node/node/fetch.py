@@ -176,9 +176,13 @@ _SERVICES: Mapping[str, dict[str, str]] = {
 
 
 def is_asked(config: Config, peer: Peer) -> bool:
-    """Whether a route, or a person by `retrieve`, may ask the peer what it has."""
+    """Whether a route, or a person by `retrieve`, may ask the peer what it has.
+
+    A worklist manager is in a route's `from` for its work items; it need not have images too.
+    """
     routed = any(route.fetch != "no" and peer.name in route.from_ for route in config.route)
-    return routed or peer.retrieve != "no"
+    manages = any(one.peer == peer.name for one in config.worklist)
+    return (routed and not manages) or peer.retrieve != "no"
 
 
 def can_be_asked(config: Config, peer: Peer) -> str:

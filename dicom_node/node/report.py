@@ -74,6 +74,20 @@ def _progress(row: Delivery) -> Iterator[str]:
         yield f"accepted {row.finished_at:%Y-%m-%d %H:%M} (0x{row.status:04X})"
 
 
+def workitem_rows(config: Config, limit: int) -> list[dict[str, object]]:
+    """Work items, newest first: how far each is, and why it is not further."""
+    node = opened(config)
+    return [
+        {
+            "item": one.id, "worklist": one.peer, "uid": one.uid, "pipeline": one.pipeline,
+            "step": one.step.value, "claimed": f"{one.claimed_at:%Y-%m-%d %H:%M:%S}",
+            "studies": sorted({part.study_uid for part in one.inputs}), "jobs": list(map(str, one.jobs)),
+            "told": one.said, "reason": one.reason,
+        }
+        for one in node.work_items.latest(limit)
+    ]  # fmt: skip
+
+
 def study_story(config: Config, study: str) -> dict[str, object]:
     """Explain my routing: what came, what was chosen and why, what was made, what the PACS answered."""
     node = opened(config)

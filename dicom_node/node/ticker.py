@@ -1,4 +1,4 @@
-"""The clockwork: reads headers, completes studies (T2), takes lapsed leases back, keeps deliveries going.
+"""The clockwork: reads headers, completes studies (T2), takes lapsed leases back, has work items performed.
 
 One process; a second one by accident does no harm, since T2 is guarded by unique keys.
 """
@@ -14,6 +14,7 @@ from dicom_node.errors import DicomNodeError
 from dicom_node.node.build import Node
 from dicom_node.node.fetcher import Fetcher, Question
 from dicom_node.node.flow import assemble_and_route, read_headers, senders
+from dicom_node.node.performers import Performers
 from dicom_node.store.catalog import PendingStudy
 
 TICK_S = 0.2
@@ -30,6 +31,8 @@ class _Looked:
     quiet_s: float
     questions: tuple[Question, ...]
     """How its senders had been asked about it."""
+    whole: int
+    """How often work items had found all that they name of it here."""
 
 
 class Ticker:
@@ -40,8 +43,10 @@ class Ticker:
         self._stop = stop
         self._looked: dict[str, _Looked] = {}  # by study; only this thread touches it
         self._fetcher = Fetcher(node)
+        self._performers = Performers(node)
 
     def run(self) -> None:
+        self._performers.start()
         while not self._stop.is_set():
             try:
                 busy = self.tick()
@@ -51,6 +56,7 @@ class Ticker:
                 self._stop.wait(1.0)
             if not busy:
                 self._stop.wait(TICK_S)
+        self._performers.stop()
         self._fetcher.stop()
 
     def tick(self) -> bool:
@@ -75,7 +81,9 @@ class Ticker:
             questions = self._fetcher.look(pending, senders(self._node, pending))
         if not self._due(pending, quiet_s, questions):
             return False
-        self._looked[pending.study_uid] = _Looked(pending.last_received_at, quiet_s, questions)
+        self._looked[pending.study_uid] = _Looked(
+            pending.last_received_at, quiet_s, questions, self._performers.whole(pending.study_uid)
+        )  # fmt: skip
         awaited = self._fetcher.awaited(pending.study_uid)
         return assemble_and_route(self._node, pending, quiet_s=quiet_s, awaited=awaited)
 
@@ -86,4 +94,6 @@ class Ticker:
         looked = self._looked.get(pending.study_uid)
         if looked is None or looked.last_received_at != pending.last_received_at:
             return quiet_s >= waits[0]
+        if self._performers.whole(pending.study_uid) != looked.whole:
+            return True
         return questions != looked.questions or any(looked.quiet_s < wait <= quiet_s for wait in waits)

@@ -28,9 +28,7 @@ class WorkItems:
         self._engine = engine
         self._clock = clock
 
-    def begin(
-        self, peer: str, uid: UID, transaction_uid: UID, pipeline: str, workitem: str, study_uid: UID | None
-    ) -> Claim | None:
+    def begin(self, peer: str, uid: UID, transaction_uid: UID, pipeline: str, workitem: str) -> Claim | None:
         """A row at CLAIMING, durable before anything is sent; None where the item is known already."""
         now = self._clock()
         values = {
@@ -40,8 +38,6 @@ class WorkItems:
         }  # fmt: skip
         with writing(self._engine) as connection:
             row = insert_new(connection, work_items, values, *work_items.c).first()
-            if row is not None and study_uid is not None:
-                tell(connection, now, study_uid, "workitem.claiming", f"asked for {pipeline} by {peer}")
             return None if row is None else _claim(row)
 
     def due(self, peer: str) -> tuple[Claim, ...]:
@@ -74,7 +70,7 @@ class WorkItems:
 
     def go_on(
         self, claim: Claim, step: Step, *, inputs: Sequence[Input] | None = None,
-        jobs: Sequence[int] | None = None, outcome: dict[str, object] | None = None, reason: str = "",
+        job_ids: Sequence[int] | None = None, outcome: dict[str, object] | None = None, reason: str = "",
     ) -> Claim | None:  # fmt: skip
         """The next step, with what it needs; None where the item was at another step than `claim` says."""
         now = self._clock()
@@ -84,8 +80,8 @@ class WorkItems:
         }  # fmt: skip
         if inputs is not None:
             values["inputs"] = [_as_json(one) for one in inputs]
-        if jobs is not None:
-            values["jobs"] = list(jobs)
+        if job_ids is not None:
+            values["jobs"] = list(job_ids)
         if outcome is not None:
             values["outcome"] = outcome
         statement = update(work_items).where(_at(claim)).values(**values).returning(*work_items.c)
@@ -112,6 +108,13 @@ class WorkItems:
         values = {"told_at": self._clock(), "said": stored_text(said)}
         with writing(self._engine) as connection:
             connection.execute(update(work_items).where(_at(claim)).values(**values))
+
+    def failures(self, job_ids: Sequence[int]) -> dict[int, str]:
+        """Why jobs are FAILED, as the word of `node/failure.py`."""
+        failed = and_(jobs.c.id.in_(job_ids), jobs.c.state == State.FAILED.value)
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(jobs.c.id, jobs.c.failure).where(failed)).all()
+        return {row.id: row.failure for row in rows}
 
     def outputs(self, job_ids: Sequence[int]) -> tuple[tuple[State, str, Output, bool], ...]:
         """Deliveries of these jobs: state, reason, object, and whether a later revision replaced it."""

@@ -11,7 +11,7 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from dicom_node import config
-from dicom_node.config import Config, Peer, Route, Table
+from dicom_node.config import Config, Peer, Route, Table, Worklist
 from dicom_node.errors import ConfigurationError
 from support.source import ROOT
 
@@ -23,16 +23,18 @@ WHERE_IT_IS = {
     "tls.trusted", "tls.revoked", "audit.folder", "peer.token_file", "peer.url",
 }  # fmt: skip
 """Keys whose default depends on the machine, or is none: they stand in the example as comments."""
+SWITCHED_OFF = {f"worklist.{name}" for name in Worklist.model_fields}
+"""Keys of a table that is a comment as a whole: a site that copies the example asks nobody for work."""
 
 
 def tables() -> dict[str, type[Table]]:
-    """Each table of the file with its class, `peer` and `route` too."""
+    """Each table of the file with its class, `peer`, `route` and `worklist` too."""
     plain = {
         name: type(field.default)
         for name, field in Config.model_fields.items()
-        if name not in ("peer", "route")
+        if name not in ("peer", "route", "worklist")
     }
-    return plain | {"peer": Peer, "route": Route}
+    return plain | {"peer": Peer, "route": Route, "worklist": Worklist}
 
 
 def keys() -> dict[str, Any]:  # Any: whatever a default can be
@@ -61,7 +63,7 @@ def commented_keys() -> dict[str, str]:
     """Keys written as `# key = value`, by `table.key`."""
     found, table = {}, ""
     for line in EXAMPLE.read_text(encoding="utf-8").splitlines():
-        if header := re.fullmatch(r"\[+(\w+)\]+", line):
+        if header := re.fullmatch(r"(?:# )?\[+(\w+)\]+", line):
             table = header[1]
         elif key := re.fullmatch(r"# (\w+) = (.+)", line):
             found[f"{table}.{key[1]}"] = key[2]
@@ -86,7 +88,7 @@ def test_the_example_shows_every_key() -> None:
     }
 
     assert shown | set(commented_keys()) == set(keys())
-    assert set(commented_keys()) == WHERE_IT_IS
+    assert set(commented_keys()) == WHERE_IT_IS | SWITCHED_OFF
 
 
 def test_the_example_shows_the_defaults() -> None:
@@ -106,8 +108,8 @@ def test_every_key_is_explained(key: str) -> None:
     """Above each key stands a comment that ends in a stop and says the default."""
     table, name = key.split(".")
     text = EXAMPLE.read_text(encoding="utf-8")
-    after = re.split(rf"^\[+{table}\]+$", text, flags=re.M)[1]
-    lines = re.split(r"^\[+\w+\]+$", after, flags=re.M)[0].splitlines()
+    after = re.split(rf"^(?:# )?\[+{table}\]+$", text, flags=re.M)[1]
+    lines = re.split(r"^(?:# )?\[+\w+\]+$", after, flags=re.M)[0].splitlines()
     at = next(i for i, line in enumerate(lines) if re.match(rf"(# )?{name} =", line))
     comment = []
     while at and lines[at - 1].startswith("# "):
@@ -161,3 +163,46 @@ def test_the_environment_overrides(tmp_path: Path) -> None:
     assert config.load(file, environ={"DICOM_NODE_RECEIVE__PORT": "2104"}).receive.port == 2104
     with pytest.raises(ConfigurationError, match="DICOM_NODE_RECIEVE__PORT"):
         config.load(file, environ={"DICOM_NODE_RECIEVE__PORT": "2104"})
+
+
+def test_the_table_that_is_switched_off_loads(tmp_path: Path) -> None:
+    """Taking away the "# " of [[worklist]] gives a table of defaults that loads."""
+    text = EXAMPLE.read_text(encoding="utf-8").split("# [[worklist]]")[1]
+    values = "\n".join(line[2:] for line in text.splitlines() if re.match(r"# \w+ = ", line))
+    table = Worklist.model_validate(tomllib.loads(values))
+
+    assert table == Worklist(peer="ris", pipeline="uterine_mri", workitem="110004^DCM")
+
+
+BASE = """
+[[peer]]
+name = "ris"
+ae_title = "RIS"
+host = "127.0.0.1"
+
+[[route]]
+pipeline = "uterine_mri"
+from = ["ris"]
+to = ["ris"]
+
+"""
+WORKLIST = '[[worklist]]\npeer = "ris"\npipeline = "uterine_mri"\nworkitem = "110004^DCM"\n'
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        (WORKLIST.replace('"ris"', '"his"'), "worklist of peer 'his': this peer is not listed"),
+        (WORKLIST.replace("uterine_mri", "other"), "no route says what becomes of its results"),
+        (WORKLIST + 'fetch_from = "ris"\n', "fetch_from names 'ris', no peer with `retrieve`"),
+        (WORKLIST + WORKLIST, "two worklists with workitem '110004\\^DCM'"),
+        (WORKLIST.replace("^DCM", ""), r"worklist\.0\.workitem"),
+    ],
+)
+def test_a_worklist_that_cannot_work_stops_the_start(tmp_path: Path, changed: str, why: str) -> None:
+    """What does not fit together is said at start."""
+    file = tmp_path / "node.toml"
+    file.write_text(BASE + changed, encoding="utf-8")
+
+    with pytest.raises(ConfigurationError, match=why):
+        config.load(file, environ={})

@@ -1,6 +1,6 @@
 """The floors of the building: who may know whom.
 
-    domain < {dicom, slide, store} < scu < {receive, assemble, route, infer, encode, deliver}
+    domain < {dicom, slide, store} < scu < {receive, assemble, route, infer, encode, deliver, worklist}
            < {node, train} < {demo, web} < bench
 
 A module imports from lower floors only, so that a stage can be read, tested and replaced
@@ -17,7 +17,7 @@ FLOORS = (
     {"domain"},
     {"dicom", "slide", "store"},
     {"scu"},
-    {"receive", "assemble", "route", "infer", "encode", "deliver"},
+    {"receive", "assemble", "route", "infer", "encode", "deliver", "worklist"},
     {"node", "train"},
     {"demo", "web"},
     {"bench"},  # measures what `demo` starts

@@ -15,7 +15,7 @@ import pytest
 from support.source import ROOT, modules
 
 HEAVY = ("torch", "torchvision", "monai", "highdicom", "scipy", "openvino", "ray")
-LIGHT = ("assemble", "deliver", "dicom", "domain", "receive", "route", "scu", "store", "web")
+LIGHT = ("assemble", "deliver", "dicom", "domain", "receive", "route", "scu", "store", "web", "worklist")
 
 
 def loaded_after(code: str) -> list[str]:
