@@ -137,8 +137,11 @@ class Infer(Table):
     """Worker processes; each holds its own copy of the models (about 1 GB)."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """`auto` takes a GPU where torch sees one, else the CPU."""
-    runtime: Literal["auto", "torch"] = "auto"
-    """What runs the networks; `auto` takes the fastest there is."""
+    runtime: Literal["auto", "torch", "openvino"] = "auto"
+    """What runs the networks on microscope images on a CPU; `auto` and `openvino` take OpenVINO where it says
+    what torch says (checked when a model is loaded), else torch. Others run on torch."""
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    """In what numbers it does; `auto` takes bfloat16 where the processor has it and that check is passed."""
     threads: int = Field(0, ge=0, le=256)
     """Threads per worker for the networks; 0 divides the machine's cores among the workers."""
     job_time_limit_s: float = Field(900.0, gt=0.0)
@@ -197,15 +200,16 @@ class Peer(Table):
     """How images are retrieved from it: `get` (C-GET), `move` (C-MOVE to this node's AE title, which it must
     know with host and port), `no`."""
 
-    url: str | None = Field(None, pattern=r"^https?://[^\s@?#]+$")
+    url: str | None = Field(None, pattern=r'^https?://[!"$->A-~]+$')
     """Base address of its DICOMweb service: results go there by STOW-RS, not by C-STORE, with the token of
-    `token_file`. Over https what `tls.trusted` holds counts, else what the machine trusts."""
+    `token_file`. Over https its certificate must be one of `certificates` where there are any, else carry the
+    name in `url`; and `tls.trusted` must know it, or the machine where nothing is given there."""
     commitment: bool = False
     """Whether it is asked to vouch for what it took (storage commitment, PS3.4 Annex J). Its reports come on
     the same association, or on one that it opens: then it must know this node's host and port."""
     confirm: Literal["no", "query"] = "no"
-    """Whether it is asked for each object that it took: `query` looks for it (C-FIND, Study Root; QIDO-RS with
-    `url`), and sends again what it does not show. It must answer queries of this node."""
+    """Whether it is asked for each object that it took: `query` looks for it (C-FIND, Study Root; QIDO-RS
+    with `url`), and sends again what it does not show. It must answer queries of this node."""
     takes: Literal["ask"] | Annotated[tuple[Form, ...], Field(min_length=1)] = "ask"
     """Which result objects it takes: `ask` asks it, a day at the latest after the last time; a list says it
     without asking, and what is not in it is never sent there."""
@@ -219,7 +223,10 @@ class Route(Table):
     to: tuple[str, ...] = Field(min_length=1)
     """Peers that get the results."""
     outputs: (
-        Literal["auto"] | tuple[Literal["sr", "seg", "pm", "sc", "roi", "gsps", "kos", "reject"], ...]
+        Literal["auto"]
+        | tuple[
+            Literal["sr", "seg", "pm", "sc", "roi", "gsps", "kos", "reject", "ann", "fseg", "wsi"], ...
+        ]
     ) = "auto"
     """Result objects to send; `auto` sends of what there is all that the destination takes."""
     intended_use: Literal["enforce", "warn"] = "enforce"
@@ -230,13 +237,6 @@ class Route(Table):
     the answer into the judgement of completeness, `missing` retrieves what is not here as well."""
 
 
-class Audit(Table):
-    folder: Path | None = None
-    """Folder of the audit trail (PS3.15 A.5, hash-chained), which names patients. Left out: `audit` in
-    data_dir."""
-
-
-class Config(Table):
 CodeText = Annotated[str, Field(max_length=64, pattern=r"^[^\s\^][^\^]{0,63}\^[^\s\^][^\^]{0,15}$")]
 """A coded concept (PS3.3 8.8) in short: `value^scheme`."""
 
@@ -264,6 +264,13 @@ class Worklist(Table):
     """Hours that the images of a claimed item are waited for; then it is ended as CANCELED."""
 
 
+class Audit(Table):
+    folder: Path | None = None
+    """Folder of the audit trail (PS3.15 A.5, hash-chained), which names patients. Left out: `audit` in
+    data_dir."""
+
+
+class Config(Table):
     node: Node = Node()
     receive: Receive = Receive()
     tls: Tls = Tls()
@@ -274,6 +281,7 @@ class Worklist(Table):
     deliver: Deliver = Deliver()
     peer: tuple[Peer, ...] = ()
     route: tuple[Route, ...] = ()
+    worklist: tuple[Worklist, ...] = ()
 
     @model_validator(mode="after")
     def _names_agree(self) -> Config:
@@ -281,12 +289,12 @@ class Worklist(Table):
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"two peers are named {twice[0]!r}")
         for route in self.route:
-    worklist: tuple[Worklist, ...] = ()
             for name in (*route.from_, *route.to):
                 if name not in names:
                     raise ValueError(f"route for {route.pipeline!r} names peer {name!r}, which is not listed")
         self._check_tls()
         self._check_urls()
+        self._check_worklists()
         asked = [(route.pipeline, name) for route in self.route for name in route.from_]
         for pipeline, name in asked:
             if asked.count((pipeline, name)) > 1:  # one study, one job: which route's results would be sent?
@@ -294,7 +302,6 @@ class Worklist(Table):
         return self
 
     def _check_tls(self) -> None:
-        self._check_worklists()
         wants = [f"peer {peer.name!r}" for peer in self.peer if peer.tls or peer.certificates]
         wants += ["tls.port"] * bool(self.tls.port) + ["http.tls"] * self.http.tls
         absent = [key for key in ("certificate", "private_key", "trusted") if getattr(self.tls, key) is None]
@@ -311,18 +318,11 @@ class Worklist(Table):
                     f"peer {peer.name!r}: commitment is asked by DICOM; with `url` there is none"
                 )
             where = urlsplit(peer.url or "")
+            if peer.url and (not where.hostname or where.port == 0):  # `port` raises where it is none
+                raise ValueError(f"peer {peer.name!r}: `url` names no host and port")
             safe = where.scheme == "https" or where.hostname in ("127.0.0.1", "::1", "localhost")
             if peer.url and peer.token_file and not safe:
                 raise ValueError(f"peer {peer.name!r}: its token would travel in clear; `url` must be https")
-
-    @property
-    def audit_folder(self) -> Path:
-        return self.audit.folder or self.node.data_dir / "audit"
-
-    @cached_property
-    def peers(self) -> Mapping[str, Peer]:
-        return {peer.name: peer for peer in self.peer}
-
 
     def _check_worklists(self) -> None:
         peers = {peer.name: peer for peer in self.peer}
@@ -339,6 +339,15 @@ class Worklist(Table):
                 )
             if any((one.peer, one.workitem) == (two.peer, two.workitem) for two in self.worklist[:at]):
                 raise ValueError(f"{where}: two worklists with workitem {one.workitem!r}; make them one")
+
+    @property
+    def audit_folder(self) -> Path:
+        return self.audit.folder or self.node.data_dir / "audit"
+
+    @cached_property
+    def peers(self) -> Mapping[str, Peer]:
+        return {peer.name: peer for peer in self.peer}
+
 
 def load(path: Path | None, environ: Mapping[str, str] = os.environ) -> Config:
     """Read and check a configuration file; None means all defaults (plus the environment).

@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -167,19 +168,20 @@ class Deliverer:
             if not claimed:
                 return
             yield len(claimed)
-            if (unreachable := self._deliver(destination, claimed)) is not None:
-                self._put_off(destination, unreachable)
+            if (unheard := self._deliver(destination, claimed)) is not None:
+                self._put_off(destination, unheard)
                 self._unheard.add(destination)
             elif destination in self._unheard:
                 self._unheard.discard(destination)
                 self._ledger.hasten(destination)
 
-    def _put_off(self, destination: str, why: str) -> None:
+    def _put_off(self, destination: str, unheard: _Unheard) -> None:
         """The peer was just found unreachable: what else is due there waits, without another call."""
-        settings, now = self._config.deliver, self._clock()
+        settings, now, why = self._config.deliver, self._clock(), unheard.why
         count = self._ledger.put_off(
             destination, why,
-            lambda attempts: now + timedelta(seconds=self._pause_s(destination, attempts)),
+            lambda attempts: now
+            + timedelta(seconds=max(unheard.wait_s, self._pause_s(destination, attempts))),
             tried_since=now - timedelta(days=settings.give_up_after_days),
         )  # fmt: skip
         if count:
@@ -193,7 +195,7 @@ class Deliverer:
         together = f"{self._config.node.ae_title} {destination} {attempts}"
         return pause_s(attempts, self._config.deliver, zlib.crc32(together.encode()) / 0xFFFFFFFF)
 
-    def _deliver(self, destination: str, claimed: Sequence[Delivery]) -> str | None:
+    def _deliver(self, destination: str, claimed: Sequence[Delivery]) -> _Unheard | None:
         """One association. Returns why the peer could not be reached, or None."""
         peer = self._config.peers.get(destination)
         if peer is None:
@@ -207,24 +209,25 @@ class Deliverer:
         if selected.unreachable is not None:
             for delivery in claimed:
                 self._again(delivery, None, selected.unreachable)
-            return selected.unreachable
+            return _Unheard(selected.unreachable)
         return self._send_all(peer, dict(self._whole(selected.sendable)), until)
 
-    def _send_all(self, peer: Peer, waiting: dict[Path, Delivery], until: float) -> str | None:
+    def _send_all(self, peer: Peer, waiting: dict[Path, Delivery], until: float) -> _Unheard | None:
         """Send until the association, or the time `until`, ends; what is left is due again at once."""
-        tried, unreachable, tally = 0, None, Tally(peer)
+        tried, unheard, tally = 0, None, Tally(peer)
         with closing(self._send(peer, list(waiting))) as outcomes:
             for sent in outcomes:
                 tried += sent.tried
-                unreachable = None if tried else sent.sentence
+                unheard = None if tried and not sent.wait_s else _Unheard(sent.sentence, sent.wait_s)
                 tally.add(sent)
-                self._settle(peer, waiting.pop(sent.path), sent, at_once=not sent.tried and tried > 0)
+                turn = not sent.tried and tried > 0 and not sent.wait_s
+                self._settle(peer, waiting.pop(sent.path), sent, at_once=turn)
                 if waiting and (self.stopping or time.monotonic() > until):
                     break  # else the lease would end in the middle of an object
         tally.record(self._trail)
         for delivery in waiting.values():
             self._again(delivery, None, "not yet tried", at_once=True)
-        return unreachable
+        return unheard
 
     def _send(self, peer: Peer, files: list[Path]) -> Generator[Sent, None, None]:
         config = self._config
@@ -250,7 +253,7 @@ class Deliverer:
         elif sent.kind is Kind.REFUSED:
             self._failed(delivery, sent.status, sent.sentence)
         else:
-            self._again(delivery, sent.status, sent.sentence, at_once=at_once)
+            self._again(delivery, sent.status, sent.sentence, at_once=at_once, least_s=sent.wait_s)
 
     def _delivered(self, peer: Peer, delivery: Delivery, sent: Sent, reason: str) -> None:
         """T4: the peer has it, and said so."""
@@ -261,7 +264,10 @@ class Deliverer:
             )
             log.event("deliver.done", **_facts(delivery), status=_hex(sent.status))
 
-    def _again(self, delivery: Delivery, status: int | None, reason: str, *, at_once: bool = False) -> None:
+    def _again(
+        self, delivery: Delivery, status: int | None, reason: str, *, at_once: bool = False,
+        least_s: float = 0.0,
+    ) -> None:  # fmt: skip
         settings, now = self._config.deliver, self._clock()
         # What goes again at once was not tried: it waits for its turn, and cannot have been tried too long.
         if not at_once and gives_up(delivery.scheduled_at or now, now, settings):
@@ -269,6 +275,7 @@ class Deliverer:
             self._failed(delivery, status, _GIVEN_UP.format(days, reason))
             return
         wait_s = 0.0 if at_once else self._pause_s(delivery.destination, delivery.attempts)
+        wait_s = max(wait_s, least_s)
         with _fenced(delivery):
             self._ledger.retry_later(delivery, status, reason, now + timedelta(seconds=wait_s))
             log.event("deliver.later", **_facts(delivery), status=_hex(status), wait_s=round(wait_s, 1))
@@ -282,6 +289,14 @@ class Deliverer:
         with _fenced(delivery):
             self._ledger.failed(delivery, status, reason)
             log.problem("deliver.failed", **_facts(delivery), status=_hex(status))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unheard:
+    """Why nothing can be sent to a destination now, and for how long at least it is to be left alone."""
+
+    why: str
+    wait_s: float = 0.0
 
 
 class _Lane:

@@ -41,6 +41,8 @@ class Sent:
     """False where the association ended before this file's turn: it is not its fault."""
     refused_context: bool = False
     """The peer accepted no presentation context for its SOP class."""
+    wait_s: float = 0.0
+    """It asks to be left alone for so long (Retry-After); the other objects wait too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ decides, and counts). A destination that cannot be asked is no error: it is aske
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -16,13 +17,17 @@ from pydicom.uid import ImplicitVRLittleEndian
 from dicom_node import log
 from dicom_node.audit import Queried, Trail
 from dicom_node.config import Config, Peer
+from dicom_node.deliver.qido import searching
 from dicom_node.dicom import elements
+from dicom_node.domain.identity import UID
 from dicom_node.errors import DeliveryError, QueryRefused, RetrieveError
 from dicom_node.scu.association import associated, name
 from dicom_node.scu.conversation import Conversation
 from dicom_node.scu.find import LEVEL, SERIES, SOP_INSTANCE, STUDY, STUDY_ROOT_FIND, matches
 from dicom_node.store.sightings import Sightings, Unseen
 
+Question = Callable[[UID, UID, UID], bool]
+"""Whether the peer shows the object with these UIDs of study, series and instance."""
 AT_A_TIME = 100
 """Objects asked about over one association."""
 LONGEST_S = 60.0
@@ -75,9 +80,19 @@ class Sighting:
 
     def _ask(self, peer: Peer, wanted: Sequence[Unseen], answers: _Answers) -> None:
         """Fills `answers` as they come. Raises DeliveryError or RetrieveError."""
-        timeout_s, ends = self.config.deliver.timeout_s, time.monotonic() + LONGEST_S
+        ends = time.monotonic() + LONGEST_S
+        with searching(self.config, peer) if peer.url else self._asking(peer) as shows:
+            for one in wanted:
+                there = shows(one.study_uid, one.series_uid, one.sop_instance_uid)
+                answers.add(one, there=there)
+                if time.monotonic() > ends:
+                    return
+
+    @contextmanager
+    def _asking(self, peer: Peer) -> Iterator[Question]:
+        """An association on which one question follows the other. Raises PeerUnreachable or PeerRefused."""
+        title, timeout_s = str(self.config.node.ae_title), self.config.deliver.timeout_s
         contexts = [(STUDY_ROOT_FIND, str(ImplicitVRLittleEndian))]
-        title = str(self.config.node.ae_title)
         with associated(peer, title, contexts, timeout_s, tls=self.config.tls) as association:
             if not association.accepted_contexts:
                 raise QueryRefused(
@@ -85,10 +100,7 @@ class Sighting:
                     ' `confirm = "no"`'
                 )
             with Conversation(association, name(peer), timeout_s).open() as conversation:
-                for one in wanted:
-                    answers.add(one, there=_shows(conversation, peer, one))
-                    if time.monotonic() > ends:
-                        return
+                yield lambda *uids: _shows(conversation, peer, *uids)
 
     def _record(self, peer: Peer, answers: _Answers) -> None:
         if not answers.shown:
@@ -116,12 +128,12 @@ def _pause_s(attempt: int) -> float:
     return float(min(AT_MOST_S, ASK_AGAIN_AFTER_S * 2.0 ** min(attempt - 1, 20)))
 
 
-def _shows(conversation: Conversation, peer: Peer, one: Unseen) -> bool:
-    """One C-FIND by all four unique keys. Raises RetrieveError."""
-    keys = {LEVEL: "IMAGE", STUDY: one.study_uid, SERIES: one.series_uid, SOP_INSTANCE: one.sop_instance_uid}
+def _shows(conversation: Conversation, peer: Peer, study: UID, series: UID, sop_instance: UID) -> bool:
+    """One C-FIND by all unique keys. Raises RetrieveError."""
+    keys = {LEVEL: "IMAGE", STUDY: study, SERIES: series, SOP_INSTANCE: sop_instance}
     there, ends = False, time.monotonic() + LONGEST_S
     for count, match in enumerate(matches(conversation, name(peer), keys), 1):
-        there |= match is not None and elements.text(match, SOP_INSTANCE) == one.sop_instance_uid
+        there |= match is not None and elements.text(match, SOP_INSTANCE) == sop_instance
         if count > MOST_ANSWERS or time.monotonic() > ends:
             raise RetrieveError(f"{name(peer)} does not come to an end with its answers about one object")
     return there

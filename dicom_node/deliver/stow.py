@@ -2,7 +2,7 @@
 
 Promises: every file gets exactly one `Sent`; no redirect is followed (the objects and the token
 go where the configuration says, nowhere else); the environment's proxies are not asked. The
-reasons in the answer are DIMSE statuses (PS3.18 Table 10.5.3-2), read by `dicom/status.py`.
+reasons in the answer are DIMSE statuses (PS3.18 Tables I.2-1 and I.2-2), read by `dicom/status.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,10 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any  # Any: JSON of a peer
 
 from dicom_node.config import Peer, Tls
@@ -25,9 +28,11 @@ if TYPE_CHECKING:
 
 LONGEST_ANSWER_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 20
+LONGEST_PAUSE_S = 24 * 3600.0
 
 _FAILED, _REFERENCED, _FAILURE_REASON, _WARNING_REASON = "00081198", "00081199", "00081197", "00081196"
-_PASSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_DUPLICATE = 0x0111
+_PASSES = frozenset({408, 425, 429, 500, 502, 503, 504, 507})
 """Answers that may be others another time."""
 _SETTINGS = {
     401: "does not accept this node's token (401): see `token_file`",
@@ -63,6 +68,10 @@ def send(
                     sent = Sent(waiting[0], Kind.RETRY_LATER, None, why)
                 del waiting[0]
                 yield sent
+                if sent.wait_s:
+                    for path in waiting:
+                        yield replace(sent, path=path, tried=False)
+                    return
         return
     except (PeerUnreachable, PeerRefused) as error:
         why = str(error)
@@ -101,7 +110,18 @@ def _store(client: httpx.Client, peer: Peer, path: Path) -> Sent:
         "POST", address(peer, "studies"), content=_body(head, path, tail), headers=headers, timeout=allowed_s
     ) as answer:
         _raise_for_settings(peer, answer.status_code)
-        return _meaning(peer, path, answer.status_code, _read(answer))
+        sent = _meaning(peer, path, answer.status_code, _read(answer))
+        return replace(sent, wait_s=_asked_pause_s(answer)) if answer.status_code in _PASSES else sent
+
+
+def _asked_pause_s(answer: httpx.Response) -> float:
+    """Retry-After, RFC 9110 10.2.3: seconds or a date; a day at most, 0 where it is neither."""
+    said = answer.headers.get("retry-after", "").strip()
+    try:
+        seconds = float(int(said)) if said.isdecimal() else parsedate_to_datetime(said).timestamp() - time()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return min(max(seconds, 0.0), LONGEST_PAUSE_S)
 
 
 def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
@@ -139,7 +159,8 @@ def _meaning(peer: Peer, path: Path, http: int, told: dict[str, Any]) -> Sent:
         return Sent(path, Kind.RETRY_LATER, None, f"{name(peer)} answers HTTP {http}: see its log")
     if (failure := _reason(told, _FAILED, _FAILURE_REASON)) is not None:
         meaning = classify(failure)
-        kind = Kind.RETRY_LATER if meaning.kind is Kind.SUCCESS else meaning.kind
+        stored = meaning.kind in (Kind.SUCCESS, Kind.WARNING) and failure != _DUPLICATE
+        kind = Kind.RETRY_LATER if stored else meaning.kind  # it stands among those that were not stored
         return Sent(path, kind, failure, f"{meaning.sentence} (HTTP {http})")
     if http == 200 or (http == 202 and told.get(_REFERENCED)):
         warning = _reason(told, _REFERENCED, _WARNING_REASON)
@@ -154,7 +175,7 @@ def _meaning(peer: Peer, path: Path, http: int, told: dict[str, Any]) -> Sent:
 
 
 def _reason(told: dict[str, Any], sequence: str, reason: str) -> int | None:
-    """The number in the first item of a sequence, PS3.18 F.2; 0 where it has none, None without item."""
+    """The number in the first item of a sequence, PS3.18 I.2; 0 where it has none, None without item."""
     try:
         items = told.get(sequence, {}).get("Value") or []
         if not items:

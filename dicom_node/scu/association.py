@@ -237,7 +237,7 @@ def _why_not(
     if transport.shaking and waited_s < timeout_s:
         return PeerRefused(f"{where} {why(transport.failure, peer, secured=transport.secured)}")
     if (failure := transport.failure) is not None and not transport.shaking:
-        return PeerUnreachable(f"{where} {_connect_failure(failure, timeout_s)}")
+        return PeerUnreachable(f"{where} {connect_failure(failure, timeout_s)}")
     if waited_s >= timeout_s:
         return PeerUnreachable(
             f"{where} took the connection but did not answer within {timeout_s:g} s: "
@@ -248,7 +248,8 @@ def _why_not(
     )
 
 
-def _connect_failure(failure: OSError, timeout_s: float) -> str:
+def connect_failure(failure: OSError, timeout_s: float) -> str:
+    """Goes on from where the peer is."""
     if isinstance(failure, ConnectionRefusedError):
         return "refuses the connection: is it running, is the port right?"
     if isinstance(failure, TimeoutError):

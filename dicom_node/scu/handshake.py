@@ -57,7 +57,7 @@ _ENDED_LATER = (
 # X509_V_ERR_* of OpenSSL (x509_vfy.h) -> what is wrong with the peer's certificate, and what to do.
 _UNKNOWN = "shows a certificate that tls.trusted does not know: add its authority there"
 _OTHER_NAME = (
-    "shows a certificate for other names than {host!r}: correct `host`, or list its fingerprint here"
+    "shows a certificate for other names than {host!r}: correct `{key}`, or list its fingerprint here"
 )
 _VERIFICATION = {
     2: _UNKNOWN, 18: _UNKNOWN, 19: _UNKNOWN, 20: _UNKNOWN, 21: _UNKNOWN,
@@ -79,7 +79,7 @@ _VERIFICATION = {
 _NOT_KNOWN_THERE = (
     "wants a certificate of this node and does not know the one in tls.certificate: enter its authority there"
 )
-_NO_TLS = "does not speak TLS on port {port}: is it the right port? else take `tls` from this peer"
+_NO_TLS = "does not speak TLS on port {port}: is it the right port? else {off}"
 _OLD = "speaks no TLS of version 1.2 or 1.3 on port {port}: it must be updated"
 _REASONS = {
     "WRONG_VERSION_NUMBER": _NO_TLS, "UNEXPECTED_MESSAGE": _NO_TLS, "HTTP_REQUEST": _NO_TLS,
@@ -99,7 +99,10 @@ _REASONS = {
 
 def why(failure: OSError | None, peer: Peer, *, secured: bool) -> str:
     """What went wrong in the handshake, or (`secured`) after it; goes on from the peer's name."""
-    facts = {"host": peer.host, "port": peer.port}
+    facts = {
+        "host": peer.host, "port": peer.port, "key": "url" if peer.url else "host",
+        "off": "its `url` is http" if peer.url else "take `tls` from this peer",
+    }  # fmt: skip
     if isinstance(failure, WrongCertificate):
         return _OTHER.format(shown=failure.args[0])
     if isinstance(failure, ssl.SSLCertVerificationError):

@@ -1,18 +1,20 @@
 """HTTP to a peer's DICOMweb service, for those who send to it and those who ask it.
 
 Promises: no redirect is followed (objects and token go where the configuration says, nowhere else);
-the environment's proxies are not asked; every wait ends. httpx loads only where a peer has a `url`.
+the environment's proxies are not asked; a request ends by its timeout, and the peer is who its
+certificate says (`line.py`). httpx loads only where a peer has a `url`.
 """
 
 from __future__ import annotations
 
 import ssl
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from dicom_node.config import Peer, Tls
 from dicom_node.errors import ConfigurationError, PeerUnreachable
 from dicom_node.scu.association import name
-from dicom_node.tls import client_context
+from dicom_node.scu.handshake import Handshake
 
 if TYPE_CHECKING:
     import httpx
@@ -21,16 +23,22 @@ JSON = "application/dicom+json"
 
 
 def client(peer: Peer, timeout_s: float, tls: Tls) -> httpx.Client:
-    """Raises PeerUnreachable where the configuration does not let the node speak to it."""
+    """`timeout_s` is for a request and its answer together, connecting included.
+
+    Raises PeerUnreachable where the configuration does not let the node speak to it. So does a request
+    that does not reach the peer; it raises PeerRefused where the peer's certificate is not right.
+    """
     import httpx
 
+    from dicom_node.scu.line import Transport
+
     try:
-        headers = {"Accept": JSON, **_authorisation(peer)}
-        verify = _trust(peer, tls)
+        headers = {"Accept": JSON, "Accept-Encoding": "identity", **_authorisation(peer)}
+        transport = Transport(peer, _handshake(peer, tls))
     except ConfigurationError as error:  # all waits until it is mended, as for a peer that is down
         raise PeerUnreachable(f"{name(peer)} cannot be spoken to: {error}") from error
     return httpx.Client(
-        headers=headers, verify=verify, timeout=timeout_s, trust_env=False, follow_redirects=False
+        headers=headers, transport=transport, timeout=timeout_s, trust_env=False, follow_redirects=False
     )
 
 
@@ -41,21 +49,23 @@ def address(peer: Peer, *path: str) -> str:
 
 def not_reached(peer: Peer, error: Exception) -> str:
     """The library's text names no patient, but may be long; its kind says enough for most."""
-    if isinstance(error.__cause__, ssl.SSLError) or "CERTIFICATE" in str(error):
-        return f"{name(peer)} ({peer.url}) came to no TLS connection: does tls.trusted know its certificate?"
     return f"{name(peer)} ({peer.url}) cannot be reached ({type(error).__name__}): is it up, is `url` right?"
 
 
-def _trust(peer: Peer, tls: Tls) -> ssl.SSLContext | bool:
+def _handshake(peer: Peer, tls: Tls) -> Handshake | None:
     """What [tls] says where it says something; else the authorities that this machine trusts."""
-    if not (peer.url or "").startswith("https:"):
-        return False  # no TLS at all: nothing to check
+    where = urlsplit(peer.url or "")
+    if where.scheme != "https":
+        return None  # no TLS at all: nothing to check
+    there = peer.model_copy(update={"host": where.hostname or "", "port": where.port or 443})
     if tls.certificate is not None:
-        return client_context(tls)
+        return Handshake.of(there, tls)
     try:
-        return ssl.create_default_context(cafile=str(tls.trusted) if tls.trusted else None)
+        context = ssl.create_default_context(cafile=str(tls.trusted) if tls.trusted else None)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"tls.trusted: {tls.trusted} cannot be used") from error
+    context.check_hostname = not peer.certificates
+    return Handshake(there, context)
 
 
 def _authorisation(peer: Peer) -> dict[str, str]:

@@ -130,7 +130,7 @@ def test_a_server_that_is_down_is_tried_later(bench: Any) -> None:
     at.deliverer.deliver_due()
 
     assert ["SCHEDULED"] * 3 == at.states()
-    assert all("cannot be reached (ConnectError)" in row.reason for row in at.rows())
+    assert all("refuses the connection: is it running, is the port right?" in row.reason for row in at.rows())
 
 
 def test_a_token_that_cannot_be_read_waits_for_a_person(bench: Any, tmp_path: Path) -> None:
@@ -166,6 +166,9 @@ def test_check_reaches_it_without_sending(status: int, ok: bool) -> None:
         ({"url": "https://pacs.example", "commitment": True}, "commitment is asked by DICOM"),
         ({"url": "ftp://pacs.example"}, "should match pattern"),
         ({"url": "https://user:secret@pacs.example"}, "should match pattern"),
+        ({"url": "https://p\u00e4cs.example"}, "should match pattern"),
+        ({"url": "https://pacs.example:99999"}, "Port out of range"),
+        ({"url": "https://:443/x"}, "names no host and port"),
     ],
 )
 def test_a_url_that_would_betray_something_is_refused(more: dict[str, Any], words: str) -> None:
@@ -190,7 +193,7 @@ def test_https_trusts_what_the_configuration_trusts(tmp_path: Path) -> None:
             outcomes += list(stow.send(peer, [path], 5.0, tls=Tls.model_validate(made.tls())))
 
     assert [Kind.SUCCESS, Kind.RETRY_LATER] == [one.kind for one in outcomes]
-    assert "does tls.trusted know its certificate?" in outcomes[1].sentence
+    assert "a certificate that tls.trusted does not know: add its authority there" in outcomes[1].sentence
 
 
 def test_orthanc_gets_them_by_stow(bench: Any, tmp_path: Path) -> None:

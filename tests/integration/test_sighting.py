@@ -17,6 +17,7 @@ from dicom_node.domain.identity import UID
 from dicom_node.store.history import History
 from dicom_node.store.sightings import QUESTIONS, SENT_AGAIN_AT_MOST
 from support.deliveries import Bench
+from support.dicomweb import DicomWeb
 from support.orthanc import orthanc
 from support.ports import free_port
 from support.results import data_set_bytes, result_file
@@ -25,6 +26,7 @@ from support.showing import Showing, match
 from support.vouching import Vouching
 
 RESULTS = [result_file("sr"), result_file("sc")]
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ASKABLE = {"DicomAlwaysAllowFind": True}
 
 
@@ -254,3 +256,61 @@ def test_a_pacs_that_went_away_is_asked_when_it_is_back(site: Any) -> None:
 
     assert ["seen", "seen"] == at.words()
     assert 2 == len(pacs.stored)
+
+
+def test_a_peer_with_a_url_is_searched(site: Any) -> None:
+    """QIDO-RS, PS3.18 10.6: by study, series and instance; what it does not show is sent again."""
+    with DicomWeb(shows=False) as pacs:
+        at = site(104, url=pacs.url)
+        at.due()
+        at.looks(QUESTIONS)
+        assert all("does not show it" in row.reason for row in at.rows())
+
+        pacs.shows = True
+        at.due()
+        at.due(seconds=11)
+
+    assert ["seen", "seen"] == at.words()
+    assert [RESULTS[0], RESULTS[1]] * 2 == pacs.files()
+    series, uid = derived_uid("test series", "study", "sr"), at.last_uids(2)[0]
+    expected = f"/dicom-web/studies/{at.study(0)}/series/{series}/instances?SOPInstanceUID={uid}"
+    assert expected == pacs.searches[0]
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        (404, "answers no search of this node (QIDO-RS, HTTP 404)"),
+        (403, "answers no search of this node (QIDO-RS, HTTP 403)"),
+        (400, "answers no search of this node (QIDO-RS, HTTP 400)"),
+        (503, "answers a search with HTTP 503"),
+    ],
+)
+def test_a_search_that_is_not_answered_is_no_error(site: Any, search: int, words: str) -> None:
+    """Delivered, and asked again later."""
+    with DicomWeb(search=search) as pacs:
+        at = site(104, url=pacs.url)
+        at.due()
+        at.due(seconds=11)
+        assert all(words in one for one in at.words()), at.words()
+
+        pacs.search = 200
+        at.due(minutes=11)
+
+    assert ["seen", "seen"] == at.words()
+
+
+def test_orthanc_is_searched_by_qido(site: Any, tmp_path: Path) -> None:
+    """Its DICOMweb plugin: one object there, one deleted."""
+    if not PLUGIN.exists():
+        pytest.skip("orthanc-dicomweb is not installed (Debian: apt install orthanc-dicomweb)")
+    settings = {"Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
+    with orthanc(tmp_path / "orthanc", settings=settings) as pacs:
+        at = site(104, url=f"http://127.0.0.1:{pacs.http_port}/dicom-web")
+        at.due()
+        held = pacs.by_sop_instance()
+        gone = f"http://127.0.0.1:{pacs.http_port}/instances/{held[at.last_uids(2)[1]]}"
+        httpx.delete(gone, timeout=10, trust_env=False).raise_for_status()
+        at.due(seconds=11)
+
+    assert ["seen", "not seen yet: question 1 of 7"] == at.words()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 import threading
@@ -10,8 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-CUT = 0
-"""Close the connection without an answer."""
+CUT, DRIP = 0, -1
+"""Close the connection without an answer; answer 200, byte by byte."""
 
 
 def told(failed: int | None = None, warning: int | None = None) -> dict[str, Any]:
@@ -37,7 +38,17 @@ class DicomWeb:
     bodies: list[bytes] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     tls: ssl.SSLContext | None = None
+    drips: float = 0.1
+    """Seconds between two bytes of `DRIP`."""
+    retry_after: str = ""
+    """Goes with a 503."""
+    shows: bool = True
+    """Whether a search finds what was posted."""
+    searches: list[str] = field(default_factory=list)
+    search: int = 200
+    """HTTP status of a search."""
     port: int = 0
+    _let_go: threading.Event = field(default_factory=threading.Event)
 
     @property
     def url(self) -> str:
@@ -65,10 +76,36 @@ class DicomWeb:
                 if status == CUT:
                     self.close_connection = True
                     return
+                if status == DRIP:
+                    self._drip(
+                        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+                    )
+                    return
                 content = said if isinstance(said, bytes) else json.dumps(said or told()).encode()
                 self.send_response(status)
                 if 300 <= status < 400:
                     self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+                if status == 503 and script.retry_after:
+                    self.send_header("Retry-After", script.retry_after)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def _drip(self, content: bytes) -> None:
+                self.close_connection = True
+                with contextlib.suppress(OSError):
+                    for byte in content:
+                        self.wfile.write(bytes([byte]))
+                        if script._let_go.wait(script.drips):
+                            return
+
+            def do_GET(self) -> None:
+                script.searches.append(self.path)
+                uid = self.path.partition("SOPInstanceUID=")[2].partition("&")[0]
+                posted = any(uid.encode() in file for file in script.files())
+                found = [{"00080018": {"vr": "UI", "Value": [uid]}}] if posted and script.shows else []
+                content = json.dumps(found).encode() if found and script.search == 200 else b""
+                self.send_response(204 if script.search == 200 and not content else script.search)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
@@ -90,6 +127,7 @@ class DicomWeb:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._let_go.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
