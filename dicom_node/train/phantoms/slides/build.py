@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.errors import InvalidValue
-from dicom_node.train.phantoms.slides.placement import place, room_for
-from dicom_node.train.phantoms.slides.scene import Scene, Sprites
+from dicom_node.train.phantoms.slides.placement import Islands, around, place, room_for
+from dicom_node.train.phantoms.slides.scene import Scene, Sprites, Together, joined
 from dicom_node.train.phantoms.slides.spec import SlideSpec
 
 NORMAL = "NILM"
@@ -30,26 +30,42 @@ class Wish:
     """Shares of classes, in any unit; excludes `abnormal`."""
     background: float = 0.3
     """Share of the slide without cells."""
+    overlap: float = 0.0
+    """Share of a cell's side by which it may lie on its neighbours."""
+    between_planes: bool = False
+    """Cells lie at any height of the stack, not only on a focal plane."""
     off_focus: bool = False
     """Abnormal cells lie far from the middle plane."""
 
 
-def build_slide(spec: SlideSpec, sprites: Sprites, wish: Wish) -> Scene:
+def build_slide(spec: SlideSpec, sprites: Sprites, wish: Wish, surroundings: Sprites | None = None) -> Scene:
     """A scene with the cells that were wished for; `spec` with width or height 1 gets room for them.
 
-    Raises InvalidValue where there are no such cells or no room.
+    `surroundings` are small cells that fill the space between. Raises InvalidValue where there are no
+    such cells or no room.
     """
     rng = np.random.default_rng([spec.seed, 17])
     chosen = choose(rng, sprites, wish)
     z_um = _depths(rng, spec, sprites, chosen, wish)
     if min(spec.width, spec.height) <= 1:
-        largest = int(sprites.sizes[chosen].max(initial=1))
+        largest = round(int(sprites.sizes[chosen].max(initial=1)) * (1 - wish.overlap))
         side = max(room_for(len(chosen), largest, wish.background), spec.tile)
         spec = replace(spec, width=side, height=side)
+    islands = Islands(rng, wish.background)
+    size = {"width": spec.width, "height": spec.height}
     placed = place(
-        rng, sprites.sizes, chosen, z_um, width=spec.width, height=spec.height, background=wish.background
+        rng, islands, sprites.sizes, chosen, z_um, background=wish.background, overlap=wish.overlap, **size
     )
-    return Scene(replace(spec, contents=placed.digest(sprites.name)), sprites, placed)
+    counted = len(placed)
+    if surroundings is not None:
+        fill = around(rng, islands, placed, surroundings.sizes, crowding=_CROWDING, **size)
+        placed = joined(placed, fill, len(sprites.labels))
+        sprites = Together(sprites, surroundings)
+    spec = replace(spec, contents=placed.digest(sprites.name))
+    return Scene(spec, sprites, placed, counted)
+
+
+_CROWDING = 0.55
 
 
 def choose(rng: np.random.Generator, sprites: Sprites, wish: Wish) -> npt.NDArray[np.int32]:
@@ -96,9 +112,11 @@ def _split(rng: np.random.Generator, count: int, shares: Sequence[float]) -> lis
 def _depths(
     rng: np.random.Generator, spec: SlideSpec, sprites: Sprites, chosen: npt.NDArray[np.int32], wish: Wish
 ) -> npt.NDArray[np.float32]:
-    """Each cell lies on a focal plane; off focus, abnormal ones in the outer third of the stack."""
+    """Heights over the middle of the stack; off focus, abnormal cells in its outer parts."""
     heights = np.array(spec.heights_um(), np.float32)
     z_um = heights[rng.integers(0, len(heights), len(chosen))]
+    if wish.between_planes:
+        z_um = rng.uniform(heights[0], heights[-1], len(chosen)).astype(np.float32)
     if wish.off_focus:
         outer = heights[np.abs(heights) >= 0.6 * heights[-1]]
         abnormal = sprites.labels[chosen] != _index(sprites, wish.normal)

@@ -5,26 +5,28 @@ from __future__ import annotations
 import json as json_format
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from dicom_node.train.phantoms.slides.spec import Layout, OffsetTable, SlideSpec
-
-if TYPE_CHECKING:
-    from dicom_node.train.phantoms.slides.scene import Sprites
+from dicom_node.train.phantoms.slides.spec import STAINS, Kind, Layout, OffsetTable, SlideSpec
 
 
 def slide(
     out: Annotated[Path, typer.Option(help="Folder for the slide; made if it is not there.")],
+    kind: Annotated[
+        Kind, typer.Option(help="cytology: cervical cells, Papanicolaou; smear: blood, red cells all around.")
+    ] = Kind.CYTOLOGY,
     cells: Annotated[
         Path | None,
-        typer.Option(help="Folder of real cell crops with labels.csv (path, class, ...)."),
+        typer.Option(
+            help="Folder of real cell crops with labels.csv (path, class, ...) instead of drawn cells."
+        ),
     ] = None,
     count: Annotated[int, typer.Option(min=0, help="Cells on the slide.")] = 200,
     abnormal: Annotated[
         int | None,
-        typer.Option(min=0, help="Of them, not of the class --normal; default is their share in --cells."),
+        typer.Option(min=0, help="Of them, not of the class --normal; default is their share among all."),
     ] = None,
     classes: Annotated[
         str, typer.Option("--classes", "--only", help="Only these classes, e.g. NILM,HSIL; default is all.")
@@ -62,7 +64,12 @@ def slide(
         float, typer.Option(min=0, max=0.999, help="Share of the slide without cells.")
     ] = 0.3,
     off_focus: Annotated[
-        bool, typer.Option("--off-focus", help="Abnormal cells are sharp only far from the middle plane.")
+        bool,
+        typer.Option(
+            "--off-focus",
+            help="What tells abnormal cells apart shows only far from the middle plane: they lie in the "
+            "outer parts of the stack and, if drawn, differ by chromatin and outline alone.",
+        ),
     ] = False,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEG frames.")] = 85,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
@@ -70,25 +77,28 @@ def slide(
 ) -> None:
     """Generate a whole slide image of cells in depth: DICOM, and truth.csv and slide.json beside it.
 
-    With --cells, photographs of real cells are laid on the slide without overlap, turned and mirrored
-    at random, each sharp on a focal plane of its own. `dicom-node run PIPELINE DIR` reads the slide.
+    Nobody's cells are on it, unless --cells lays photographs of real ones there: without overlap, turned
+    and mirrored at random, each sharp on a focal plane of its own.
     """
     from dicom_node.train.phantoms.slides.build import Wish, build_slide
+    from dicom_node.train.phantoms.slides.material import drawn_cells, real_cells, surroundings
     from dicom_node.train.phantoms.slides.truth import facts, write_truth
     from dicom_node.train.phantoms.slides.write import write_slide
 
     spec = SlideSpec(
         name=f"phantom slide {seed}", width=width or 1, height=height or width or 1, um_per_px=um_per_px,
         tile=tile, levels=levels, planes=planes, pitch_um=pitch_um, layout=layout, concatenate=concatenate,
-        offset_table=offset_table, quality=quality, seed=seed,
+        offset_table=offset_table, quality=quality, seed=seed, stain=STAINS[kind],
     )  # fmt: skip
+    material = real_cells(cells, wanted(where or ())) if cells else drawn_cells(kind, spec, subtle=off_focus)
+    mixed = shares(mix) or ({} if cells or abnormal is not None or classes else material.mix)
     wish = Wish(
-        count, abnormal, normal, _names(classes), shares(mix), background=background, off_focus=off_focus
-    )
-    sprites, sources = _cells(cells, where or (), wish.classes)
-    scene = build_slide(spec, sprites, wish)
+        count, abnormal, normal, _names(classes), mixed, background=background, overlap=material.overlap,
+        between_planes=cells is None, off_focus=off_focus,
+    )  # fmt: skip
+    scene = build_slide(spec, material.sprites, wish, surroundings(kind, spec, material.sprites))
     paths = write_slide(scene, out)
-    table = write_truth(scene, out, sources)
+    table = write_truth(scene, out, material.sources)
     said = {**facts(scene), "instances": len(paths), "bytes": sum(p.stat().st_size for p in paths)}
     if json:
         typer.echo(json_format.dumps({**said, "folder": str(out), "truth": str(table)}))
@@ -124,15 +134,3 @@ def wanted(where: Sequence[str]) -> dict[str, frozenset[str]]:
         listed = Path(values[1:]).read_text("utf-8").splitlines() if from_file else values.split(",")
         found[column] = frozenset(filter(None, (value.strip() for value in listed)))
     return found
-
-
-def _cells(
-    folder: Path | None, where: Sequence[str], classes: Sequence[str]
-) -> tuple[Sprites, Sequence[str] | None]:
-    """Where the cells come from, and the file of each where they are real."""
-    from dicom_node.train.phantoms.slides.crops import Crops, read_labels
-
-    if folder is None:
-        raise typer.BadParameter("is needed", param_hint="--cells")
-    crops = read_labels(folder, wanted(where))
-    return Crops(crops), [crop.path.relative_to(folder).as_posix() for crop in crops]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -82,17 +82,43 @@ class Placed:
         return hashed.hexdigest()[:32]
 
 
+def joined(first: Placed, second: Placed, sprites_before: int) -> Placed:
+    """Both, the sprites of the second numbered after those of the first."""
+    moved = replace(second, sprite=second.sprite + np.int32(sprites_before))
+    pairs = zip(astuple(first), astuple(moved), strict=True)
+    return Placed(*(np.concatenate([one, other]) for one, other in pairs))
+
+
+class Together:
+    """`Sprites` of two kinds, on the glass of the first."""
+
+    def __init__(self, first: Sprites, second: Sprites) -> None:
+        self._first, self._second, self._before = first, second, len(first.labels)
+        self.name = f"{first.name} with {second.name}"
+        self.classes = (*first.classes, *second.classes)
+        self.background = first.background
+        self.sizes = np.concatenate([first.sizes, second.sizes])
+        self.labels = np.concatenate([first.labels, second.labels + np.int32(len(first.classes))])
+
+    def sprite(self, number: int) -> Sprite:
+        if number < self._before:
+            return self._first.sprite(number)
+        return self._second.sprite(number - self._before)
+
+
 class Scene:
     """Cells on glass, under a microscope with the levels and planes of `spec`."""
 
-    def __init__(self, spec: SlideSpec, sprites: Sprites, placed: Placed) -> None:
+    def __init__(self, spec: SlideSpec, sprites: Sprites, placed: Placed, counted: int | None = None) -> None:
+        """The first `counted` of `placed` are what the slide is about; the rest surrounds them."""
         self.spec, self.sprites, self.placed = spec, sprites, placed
+        self.counted = len(placed) if counted is None else counted
         self.glass = Glass(sprites.background, spec.seed)
         self._heights = spec.heights_um()
         self._reach = int(np.ceil(2.5 * self._sigma_px(self._farthest(), 0))) + 1
         self._index = _Index(placed, spec, self._reach)
-        self._turned = lru_cache(maxsize=512)(self._make_turned)
-        self._seen = lru_cache(maxsize=2048)(self._make_seen)
+        self._turned = lru_cache(maxsize=128)(self._make_turned)
+        self._seen = lru_cache(maxsize=512)(self._make_seen)
 
     def tile(self, level: int, row: int, column: int, plane: int) -> npt.NDArray[np.uint8]:
         """(tile, tile, 3) sRGB; beyond the edges of the matrix the glass goes on."""

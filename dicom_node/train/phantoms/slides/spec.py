@@ -8,6 +8,16 @@ from enum import StrEnum
 from dicom_node.errors import InvalidValue
 
 
+class Kind(StrEnum):
+    """What is on the glass."""
+
+    CYTOLOGY = "cytology"
+    SMEAR = "smear"
+
+
+STAINS = {Kind.CYTOLOGY: "papanicolaou", Kind.SMEAR: "may-gruenwald-giemsa"}
+
+
 class Layout(StrEnum):
     """Where the focal planes of a level are kept (PS3.3 C.8.12.4, C.7.6.17.3)."""
 

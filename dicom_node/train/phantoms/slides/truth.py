@@ -32,7 +32,7 @@ def write_truth(scene: Scene, out: Path, sources: Sequence[str] | None = None) -
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for cell in range(len(scene.placed)):
+        for cell in range(scene.counted):
             writer.writerow(_row(scene, cell, sources))
     (out / "slide.json").write_text(json.dumps(facts(scene), indent=2) + "\n", encoding="utf-8")
     return table
