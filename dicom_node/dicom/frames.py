@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from dicom_node.dicom import values, vendor
 from dicom_node.errors import UnreadableObject
 
-_SHARED, _PER_FRAME = 0x52009229, 0x52009230
+_SHARED, PER_FRAME = 0x52009229, 0x52009230
 _NUMBER_OF_FRAMES, _ROWS, _COLUMNS = 0x00280008, 0x00280010, 0x00280011
 _MOST_FRAMES = 100_000
 _LONGEST_SIDE = 65535
@@ -100,7 +100,7 @@ _FACTS: Mapping[str, tuple[int, Reader, int]] = {
 _DIFFUSION, _DIRECTION = 0x00189117, 0x00189076
 _MACROS = frozenset(macro for _, _, macro in _FACTS.values() if macro) | {_DIFFUSION}
 
-WANTED = frozenset({tag for tag, _, _ in _FACTS.values()} | {_SHARED, _PER_FRAME, 0x00189087, 0x00189075})
+WANTED = frozenset({tag for tag, _, _ in _FACTS.values()} | {_SHARED, PER_FRAME, 0x00189087, 0x00189075})
 
 _BY_MACRO: dict[int, list[tuple[str, int, Reader]]] = {}
 for _name, (_tag, _reader, _macro) in _FACTS.items():
@@ -109,7 +109,7 @@ for _name, (_tag, _reader, _macro) in _FACTS.items():
 
 def functional_groups(data_set: Dataset) -> tuple[Dataset, ...]:
     """The shared functional groups' item first, then one per frame; () for classic images."""
-    return (*values.items(data_set, _SHARED)[:1], *values.items(data_set, _PER_FRAME))
+    return (*values.items(data_set, _SHARED)[:1], *values.items(data_set, PER_FRAME))
 
 
 def number_of_frames(data_set: Dataset) -> int:
@@ -146,7 +146,7 @@ def read_frames(data_set: Dataset) -> tuple[Facts, list[Facts]]:
     shared = _top(data_set)
     for group in values.items(data_set, _SHARED)[:1]:
         shared |= _group(group)
-    per_frame = [_group(group) for group in values.items(data_set, _PER_FRAME)]
+    per_frame = [_group(group) for group in values.items(data_set, PER_FRAME)]
     if per_frame and len(per_frame) != count:
         raise UnreadableObject(f"{count} frames are announced but {len(per_frame)} described")
     classic = not per_frame

@@ -2,7 +2,8 @@
 
 `read_header` extracts, JSON-able, every fact that assembling, choosing and guarding need, in
 one shape for classic and Enhanced MR: facts equal in all frames under `shared`, the others
-per frame under `frames`. It promises a dict or UnreadableObject, and nothing else.
+per frame under `frames`. Slides have theirs under `slide`, photographs under `photograph`
+(`slide_facts`). It promises a dict or UnreadableObject, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from dicom_node.dicom import elements, frames, report, values, vendor
+from dicom_node.dicom import elements, frames, report, slide_facts, values, vendor
 from dicom_node.dicom.identity import Identity, identify
 from dicom_node.errors import UnreadableObject
 
 __all__ = ["Identity", "identify", "read_header"]
 
-VERSION = 1
+VERSION = 2
 """Of the extract's shape; an archive indexed with another one is indexed again."""
 
 _UIDS = {
@@ -69,8 +70,9 @@ _SINGLE = frozenset(
 )  # fmt: skip
 _WANTED = _SINGLE.union(
     _UIDS.values(), _TEXTS.values(), (tag for tag, _ in _INTEGERS.values()),
-    report.WANTED, vendor.WANTED, frames.WANTED,
+    report.WANTED, vendor.WANTED, frames.WANTED, slide_facts.WANTED,
 )  # fmt: skip
+_SLIDE_WANTED = _WANTED - {frames.PER_FRAME}
 
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
 
@@ -84,8 +86,11 @@ def read_header(path: Path) -> dict[str, object]:
     Raises UnreadableObject where the bytes are no DICOM object with its four UIDs.
     """
     try:
-        data_set, syntax = elements.parse_file(path, wanted=_WANTED)
-        return _extract(data_set, syntax)
+        if _is_slide(path):
+            data_set, syntax = elements.parse_file(path, stop=slide_facts.past_header, wanted=_SLIDE_WANTED)
+        else:
+            data_set, syntax = elements.parse_file(path, wanted=_WANTED)
+        return _extract(data_set, syntax, path)
     except UnreadableObject:
         raise
     except RecursionError as error:
@@ -94,7 +99,17 @@ def read_header(path: Path) -> dict[str, object]:
         raise UnreadableObject(f"the header cannot be read ({type(error).__name__})") from error
 
 
-def _extract(data_set: Dataset, syntax: str) -> dict[str, object]:
+def _is_slide(path: Path) -> bool:
+    """Whether it is a whole slide image, whose frames are too many to parse."""
+    sop_class, _ = elements.parse_file(path, stop=_past_sop_class, wanted={_UIDS["sop_class_uid"]})
+    return values.ascii_text(sop_class, _UIDS["sop_class_uid"]) == slide_facts.WHOLE_SLIDE
+
+
+def _past_sop_class(tag: int, vr: str | None, length: int) -> bool:
+    return tag > _UIDS["sop_class_uid"]
+
+
+def _extract(data_set: Dataset, syntax: str, path: Path) -> dict[str, object]:
     found: dict[str, object] = {"version": VERSION, "transfer_syntax_uid": syntax}
     found |= {name: values.ascii_text(data_set, tag) for name, tag in _UIDS.items()}
     for name in _REQUIRED:
@@ -112,7 +127,11 @@ def _extract(data_set: Dataset, syntax: str) -> dict[str, object]:
     found["contrast_agent"] = _contrast_agent(data_set)
     found["mosaic_images"] = vendor.mosaic_images(data_set)
     found["rows"], found["columns"] = frames.rows(data_set) or None, frames.columns(data_set) or None
-    if found["rows"]:
+    if found["sop_class_uid"] == slide_facts.WHOLE_SLIDE:
+        found["slide"] = slide_facts.slide_facts(data_set, path)
+    elif found["sop_class_uid"] in slide_facts.PHOTOGRAPHS:
+        found["photograph"] = slide_facts.photograph_facts(data_set)
+    elif found["rows"]:
         found["shared"], found["frames"] = frames.read_frames(data_set)
     return {name: value for name, value in found.items() if value not in (None, "", [], (), {})}
 

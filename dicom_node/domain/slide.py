@@ -42,6 +42,10 @@ class SlidePart:
     """Index into the level's `planes_um` of this part's first plane."""
     planes: int = 1
     """Focal planes whose frames this part, with the rest of its concatenation, holds."""
+    first_path: int = 0
+    """Index into the level's `optical_paths` of this part's first path."""
+    paths: int = 1
+    """Optical paths whose frames this part, with the rest of its concatenation, holds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The floors of the building: who may know whom.
 
-    domain < {dicom, slide, store} < scu < {receive, assemble, route, infer, encode, deliver, worklist}
+    domain < slide < {dicom, store} < scu < {receive, assemble, route, infer, encode, deliver, worklist}
            < {node, train} < {demo, web} < bench
 
 A module imports from lower floors only, so that a stage can be read, tested and replaced
@@ -15,7 +15,8 @@ from support.source import Module, imports, modules
 
 FLOORS = (
     {"domain"},
-    {"dicom", "slide", "store"},
+    {"slide"},  # reads the bytes of slides, also for `dicom`, which reads what they say
+    {"dicom", "store"},
     {"scu"},
     {"receive", "assemble", "route", "infer", "encode", "deliver", "worklist"},
     {"node", "train"},
