@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dicom_node.domain.job import ResultKind
 from support.findings import folder_study
@@ -21,7 +22,8 @@ SOURCES = {
     "ProstateX T2 sagittal": "mr_prostatex/ProstateX/ProstateX-0000/*/3.*/*.dcm",
     "ProstateX T2 axial": "mr_prostatex/ProstateX/ProstateX-0000/*/4.*/*.dcm",
     "ProstateX ADC": "mr_prostatex/ProstateX/ProstateX-0000/*/7.*/*.dcm",
-    "Siemens XA30": "mr_dcm_qa_xa30/In/8_gre_field_mapping/0002_*.dcm",
+    "Enhanced Siemens": "mr_dcm_qa_xa30/In/8_gre_field_mapping/0002_*.dcm",
+    "Enhanced Philips": "mr_dcm_qa_enh/In/Philips/IM_0027_fMAP.dcm",
 }
 
 
@@ -30,13 +32,28 @@ def shown(request: pytest.FixtureRequest, real_data: Path, tmp_path: Path) -> Sh
     paths = sorted(real_data.glob(SOURCES[request.param]))
     if not paths:
         pytest.skip(f"no {request.param}")
-    made = material.results(folder_study(paths), tmp_path / "results", key=request.param)
-    return replace(made, name=request.param)
+    study = folder_study([_known(path, tmp_path) for path in paths])
+    return replace(material.results(study, tmp_path / "results", key=request.param), name=request.param)
+
+
+def _known(path: Path, folder: Path) -> Path:
+    """OHIF lists no series where its search by Patient ID finds none: without an id, or with an @ in it."""
+    data_set = dcmread(path)
+    if data_set.get("PatientID") and "@" not in data_set.PatientID:
+        return path
+    data_set.PatientID = "ANONYMOUS"
+    data_set.save_as(folder / path.name)
+    return folder / path.name
 
 
 @pytest.mark.parametrize("kind", [ResultKind.SEG, ResultKind.PM])
 def test_colour_lies_on_the_marked_slices(opened: Open, shown: Shown, kind: ResultKind) -> None:
-    """On real grids, oblique ones too: over each marked slice its own L; nothing on the slices opposite."""
+    """On real grids, oblique ones too: over each marked slice its own L; nothing on the slices opposite.
+
+    Maps only over series that are one stack: over others OHIF makes no volume, which it needs for a map.
+    """
+    if kind is ResultKind.PM and shown.name == "Enhanced Philips":
+        pytest.skip("two images a position in one object: OHIF shows no map over these")
     region = shown.findings.regions[0]
     viewer = opened(shown)
 
