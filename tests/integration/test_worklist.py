@@ -144,7 +144,7 @@ def test_a_study_that_was_done_before_is_not_done_again(ris: UpsScp | UpsRest, t
     with performing(tmp_path, ris, routed=("pacs", "ris")) as site:
         site.arrive(STUDY)
         site.complete()
-        site.clock.passes(601.0)
+        site.passes(601.0)
         site.complete()
         assert 1 == site.work()
         assert 1 == site.deliver()
@@ -202,7 +202,7 @@ def test_a_later_revision_that_overtakes_the_job_is_waited_for(ris: UpsScp | Ups
         site.turn(after_s=11.0)
         assert ["JOBS"] == site.steps()
         site.arrive(STUDY[5:])
-        site.clock.passes(601.0)
+        site.passes(601.0)
         site.complete()
         to_the_end(site)
 

@@ -75,9 +75,12 @@ class Performing:
         self.performer = Performer(self.node, self.config.peers["ris"], self.manager)
 
     def turn(self, after_s: float = 0.0) -> None:
-        if isinstance(self.clock, Clock):
-            self.clock.passes(after_s)
+        self.passes(after_s)
         self.performer.turn()
+
+    def passes(self, seconds: float) -> None:
+        if isinstance(self.clock, Clock):
+            self.clock.passes(seconds)
 
     def arrive(self, instances: Sequence[Dataset]) -> None:
         """T1, as the front door does it."""
@@ -107,7 +110,9 @@ class Performing:
                 ResultKind.SR, SR, derived_uid("sr", job.id, job.study_uid), derived_uid("series", job.id),
                 content,
             )  # fmt: skip
-            self.node.queue.finish(lease, [(made, self.node.archive.put(content))], {"pacs": ["sr"]}, {})
+            self.node.queue.finish(
+                lease, [(made, self.node.archive.put(content))], {"pacs": [ResultKind.SR]}, {}
+            )
             count += 1
         return count
 

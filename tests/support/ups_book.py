@@ -16,6 +16,18 @@ UPS_PUSH = "1.2.840.10008.5.1.4.34.6.1"
 SUCCESS, NO_LONGER, WRONG_UID, ALREADY_RUNS, ONLY_BY_CREATE = 0x0000, 0xC300, 0xC301, 0xC302, 0xC303
 NOT_MET, UNKNOWN, NOT_RUNNING, ALREADY_CANCELED, ALREADY_COMPLETED = 0xC304, 0xC307, 0xC310, 0xB304, 0xB306
 FINAL = ("COMPLETED", "CANCELED")
+FINAL_STATE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "COMPLETED": (
+        "UnifiedProcedureStepPerformedProcedureSequence",
+        ("PerformedStationNameCodeSequence", "PerformedProcedureStepStartDateTime",
+         "PerformedWorkitemCodeSequence", "PerformedProcedureStepEndDateTime"),
+    ),
+    "CANCELED": (
+        "ProcedureStepProgressInformationSequence",
+        ("ProcedureStepCancellationDateTime", "ProcedureStepDiscontinuationReasonCodeSequence"),
+    ),
+}  # fmt: skip
+"""Attributes with final state code P, or X, in Table CC.2.5-3, and the sequence they stand in."""
 
 
 def coded(value: str, scheme: str, meaning: str = "meaning") -> Dataset:
@@ -86,7 +98,7 @@ class UpsBook:
             return str(self.items[uid].ProcedureStepState)
 
     def find(self, keys: Dataset) -> list[Dataset]:
-        """Single value and sequence matching (PS3.4 CC.2.8); what is asked for is answered, never the lock."""
+        """Single value and sequence matching (PS3.4 CC.2.8); only what is asked for, never the lock."""
         with self._lock:
             return [_answer(keys, ds) for ds in self.items.values() if _matches(keys, ds)]
 
@@ -175,15 +187,7 @@ class UpsBook:
 
 def unmet(ds: Dataset, state: str) -> list[str]:
     """Attributes with final state code P (COMPLETED) or X (CANCELED) that have no value, Table CC.2.5-3."""
-    if state == "COMPLETED":
-        sequence, needed = "UnifiedProcedureStepPerformedProcedureSequence", (
-            "PerformedStationNameCodeSequence", "PerformedProcedureStepStartDateTime",
-            "PerformedWorkitemCodeSequence", "PerformedProcedureStepEndDateTime",
-        )  # fmt: skip
-    else:
-        sequence, needed = "ProcedureStepProgressInformationSequence", (
-            "ProcedureStepCancellationDateTime", "ProcedureStepDiscontinuationReasonCodeSequence",
-        )  # fmt: skip
+    sequence, needed = FINAL_STATE[state]
     items = ds.get(sequence) or ()
     missing = [sequence] if not items else [name for name in needed if not items[0].get(name)]
     if state == "COMPLETED" and items and "OutputInformationSequence" not in items[0]:
