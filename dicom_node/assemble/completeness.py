@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any
 
 from dicom_node.assemble.images import MR_CLASSES
+from dicom_node.assemble.slides import slide_doubts
 from dicom_node.config import Receive
 from dicom_node.domain.expectation import Expectation
 from dicom_node.domain.identity import UID
@@ -112,6 +113,7 @@ def doubts(study: Study, instances: Sequence[StoredInstance], needs: Sequence[tu
             series[instance.series_uid].append(instance)
     checks: Iterable[str] = (
         _unread(instances),
+        slide_doubts(instances),
         _unmet(study, needs),
         *(refusal.why for refusal in study.refusals if refusal.series_uid in series),
         *(_numbers(members) for members in series.values()),

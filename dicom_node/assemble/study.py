@@ -1,4 +1,5 @@
-"""A study as pipelines see it: its stacks, what was refused, and what was said about the patient. Pure."""
+"""A study as pipelines see it: its stacks, slides and photographs, what was refused, and what was said
+about the patient. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dicom_node.assemble.slides import read_slides
 from dicom_node.assemble.stacks import stacks
 from dicom_node.domain.identity import UID
 from dicom_node.domain.series import Patient, StoredInstance, Study
@@ -18,7 +20,9 @@ def read_study(uid: UID, revision: int, instances: Iterable[StoredInstance]) -> 
     patient identifiers refuse every series (`stacks`).
     """
     members = tuple(sorted(instances, key=lambda instance: instance.sop_instance_uid))
-    found, refused = stacks(members)
+    slides, photographs, lacking = read_slides(members)
+    seen = {photograph.sop_instance_uid for photograph in photographs}
+    found, refused = stacks(m for m in members if "slide" not in m.header and m.sop_instance_uid not in seen)
     headers: list[Mapping[str, Any]] = [member.header for member in members if member.header]  # Any: JSON
     patients = [header.get("patient", {}) for header in headers]
     return Study(
@@ -28,10 +32,12 @@ def read_study(uid: UID, revision: int, instances: Iterable[StoredInstance]) -> 
         modalities=frozenset(str(header["modality"]) for header in headers if "modality" in header),
         body_parts=frozenset(part for header in headers for part in header.get("body_parts", ())),
         stacks=found,
-        refusals=refused,
+        refusals=(*refused, *lacking),
         referral="\n".join(_unique(line for h in headers for line in str(h.get("referral", "")).split("\n"))),
         reports=tuple(_unique(str(header.get("report", "")) for header in headers)),
         instances=members,
+        slides=slides,
+        photographs=photographs,
     )
 
 
