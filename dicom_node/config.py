@@ -163,8 +163,9 @@ class Deliver(Table):
     """Seconds before the second attempt; doubled for each further one, with jitter."""
     retry_at_most_s: float = Field(1800.0, gt=0.0)
     """Longest pause between two attempts."""
-    give_up_after_days: float = Field(7.0, gt=0.0)
-    """Days after which an undelivered object is FAILED. It is kept, and `retry` sends it again."""
+    give_up_after_days: float = Field(14.0, gt=0.0)
+    """Days after which an undelivered object is FAILED: an outage of a week, and what waited before it, are
+    over long before. It is kept, and `retry` sends it again."""
 
 
 Form = Literal["sr", "seg", "pm", "ann", "sc", "gsps", "kos", "wsi"]

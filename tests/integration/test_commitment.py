@@ -202,10 +202,10 @@ def test_a_pacs_without_the_service_is_said_plainly_and_asked_later(site: Any) -
         assert ["COMPLETED", "COMPLETED"] == at.states()
         assert all("does not offer storage commitment" in words for words in at.words())
 
-        at.clock.forward(days=8)
+        at.clock.forward(days=15)
         at.due()
 
-    assert all("not committed: no report on storage commitment in 7 days" in words for words in at.words())
+    assert all("not committed: no report on storage commitment in 14 days" in words for words in at.words())
 
 
 @pytest.mark.parametrize("status", [0x0110, 0x0211])

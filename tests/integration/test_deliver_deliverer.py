@@ -185,7 +185,7 @@ def test_a_pacs_that_answers_again_gets_at_once_what_waited_for_it(bench: Any) -
 def test_seven_days_down_lose_nothing(bench: Any) -> None:
     """An outage as long as give_up_after_days ends with everything delivered, in full and once."""
     port = closed_port()
-    at = bench({"pacs": port}, retry_at_most_s=6 * 3600.0)
+    at = bench({"pacs": port}, retry_at_most_s=6 * 3600.0, give_up_after_days=7.0)
     at.schedule(RESULTS, "pacs")
     ends = at.clock.now + timedelta(days=7)
     calls = 0
@@ -396,7 +396,7 @@ def test_what_only_waits_for_its_turn_is_not_given_up(bench: Any) -> None:
     with ScriptedScp(answers=[ABORT]) as scp:
         at = bench({"pacs": scp.port})
         at.schedule(RESULTS, "pacs")
-        at.clock.forward(days=8)
+        at.clock.forward(days=15)
         at.deliverer.deliver_due()
 
     assert ["FAILED", "COMPLETED", "COMPLETED", "COMPLETED"] == at.states()
