@@ -6,7 +6,7 @@ VENV := .venv
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench crash outage viewers fuzz clean
+.PHONY: help demo test check bench crash outage viewers pictures fuzz clean
 
 help:
 	@echo "make demo    set up, then a study goes in and results land in a stand-in PACS"
@@ -17,6 +17,7 @@ help:
 	@echo "make crash   set up, then 10,000 crashes and 10,000 power losses (needs gcc; docs/durability.md)"
 	@echo "make outage  set up, then 5,000 deliveries to Orthanc over a line that cuts, delays and repeats"
 	@echo "make viewers set up, then every result in OHIF, by Chromium and Orthanc (needs npm or its cache)"
+	@echo "make pictures set up, then the pictures of docs/pictures anew, from a generated study"
 	@echo "make clean   remove .venv, caches and demo-out (never var, where the data is)"
 
 demo: $(READY)
@@ -47,6 +48,9 @@ outage: $(READY)
 
 viewers: $(READY)
 	DICOM_NODE_ALL_VIEWERS=1 $(VENV)/bin/python -m pytest tests/viewers
+
+pictures: $(READY)
+	cd tests && ../$(VENV)/bin/python -m support.viewers.pictures ../docs/pictures
 
 clean:
 	rm -rf $(VENV) build dist demo-out fuzz-out viewers-out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -141,6 +141,7 @@ def _of_verdict(findings: Findings, study: Study) -> Iterable[str]:
     if verdict is None:
         return
     yield probability(verdict)
+    yield f"{CAUTION}. {UNVERIFIED}"  # on the first screen, however much follows
     yield operating_point(verdict)
     yield from (slices(part, study) for part in findings.sequences)
     if findings.lead is not None and findings.maps:

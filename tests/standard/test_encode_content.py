@@ -145,6 +145,7 @@ def test_the_report_reads_verdict_first(tmp_path: Path) -> None:
     told = [
         "Positive: sarcoma of the uterus was looked for on MRI.",
         "Probability of sarcoma of uterus: 87.0 % (positive: at or above 60.0 %).",
+        "AI - research use only - not for diagnostic use. Unverified: made by software; no person has",
         "Operating point: negative below 40.0 %, positive from 60.0 %",
         "Chosen for balanced accuracy on 53 calibration phantoms. Sensitivity 90.0 %",
         "Slices used of T2 axial (series 3, T2 axial): 4 of 8 (images 3-6)",
@@ -153,8 +154,8 @@ def test_the_report_reads_verdict_first(tmp_path: Path) -> None:
         f"Model: Tumor Image Filter, version 1.0.0, weights sha256 {MODELS[0].digest}.",
         f"Model: Sarcoma Evaluator, version 1.0.0, weights sha256 {MODELS[1].digest}.",
         "Limits: Research use only. Not a medical device. Not for clinical decisions.",
-        "AI - research use only - not for diagnostic use.",
-        "Unverified: made by software; no person has reviewed or confirmed it.",
+        '"AI - research use only - not for diagnostic use."',
+        '"Unverified: made by software; no person has reviewed or confirmed it."',
         "Imaging Measurements",
     ]
     places = [text.index(sentence) for sentence in told]

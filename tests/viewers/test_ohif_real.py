@@ -65,7 +65,7 @@ def test_colour_lies_on_the_marked_slices(opened: Open, shown: Shown, kind: Resu
         image = placement.projected(view, region.stack, np.ones_like(region.mask))
         drawn = placement.coloured(picture) & image
         if region.mask[place].any():
-            assert placement.overlap(drawn, placement.projected(view, region.stack, region.mask)) > 0.85
+            assert placement.overlap(drawn, placement.projected(view, region.stack, region.mask)) > 0.75
         else:
             assert drawn.mean() < 0.005
 
@@ -79,7 +79,7 @@ def test_report_page_and_outlines_are_shown(opened: Open, shown: Shown) -> None:
     view = viewer.turn_to(region.stack, MARKED[1])
     viewer.photograph(f"{shown.name} roi")
     mark = placement.projected(view, region.stack, region.mask)
-    assert any(placement.overlap(placement.inside(line, view), mark) > 0.85 for line in viewer.outlines())
+    assert any(placement.overlap(placement.inside(line, view), mark) > 0.75 for line in viewer.outlines())
 
     viewer.show(shown.of(ResultKind.SR)[0])
     viewer.photograph(f"{shown.name} report")
