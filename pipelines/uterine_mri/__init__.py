@@ -57,6 +57,7 @@ INDETERMINATE = code("indeterminate")
 NEOPLASM = code("neoplasm")
 UTERUS = code("uterus")
 PROBABILITY = code("probability-of-cancer")
+PROCEDURE = code("mri-procedure")
 PERCENT = code("percent")
 GRAD_CAM = code("class-activation")
 ATTENTION = code("spatial-concept")
@@ -144,6 +145,7 @@ class UterineMri:
         watch.lap("postprocess")
         case.progress(1.0, "fuse")
         return Findings(
+            procedure=PROCEDURE,
             algorithms=(self.filter.algorithm(), self.evaluator.algorithm()),
             sequences=scored,
             regions=tuple(region for region in regions if region.mask.any()),
@@ -212,6 +214,7 @@ class UterineMri:
             scores=(Score(PROBABILITY, round(100 * probability, 2), PERCENT, "Of uterine sarcoma, by case"),),
             statement=statement + ".",
             warnings=tuple(warnings),
+            probability_concept=PROBABILITY,
         )
 
     def _maps(self, sequences: list[_Sequence]) -> tuple[HeatMap, ...]:

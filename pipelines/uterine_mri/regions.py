@@ -52,4 +52,5 @@ def opened(mask: Mask, radius_mm: float, spacing_mm: tuple[float, float]) -> Mas
     if not core.any():
         return np.zeros_like(mask)
     near: Mask = ndimage.distance_transform_edt(~core, sampling=spacing_mm) <= radius_mm
-    return (near & (depth > 0))[1:-1, 1:-1]
+    fitting: Mask = (near & (depth > 0))[1:-1, 1:-1]
+    return fitting
