@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dicom_node.train.table import table_rows
+from dicom_node.train.table import headings, table_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
@@ -39,7 +39,7 @@ def _part(bundles: tuple[str, ...], document: dict[str, Any]) -> str:  # Any: pa
     lines = [
         f"`{'`, `'.join(bundles)}`: {document['data']}",
         "",
-        "| what | result | n, 95 % interval | AutoDiag-AI, on patients |",
+        f"| {' | '.join(headings(document))} |",
         "|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in table_rows(document)),
     ]

@@ -8,8 +8,18 @@ Line = tuple[str, str, str, str]
 """(what, figure, n and interval, AutoDiag-AI's)."""
 
 
+def headings(document: dict[str, Any]) -> Line:  # Any: JSON-able
+    """Of the four columns."""
+    return "what", "result", "n, 95 % interval", document.get("reported_by", "AutoDiag-AI, on patients")
+
+
 def table_rows(document: dict[str, Any]) -> list[Line]:  # Any: JSON-able
-    """Every line, every figure with its n and 95 % interval."""
+    """Every line, every figure with its n and 95 % interval.
+
+    Evaluations of cells bring their `lines`; those of the uterine pipeline are made from its results.
+    """
+    if "lines" in document:
+        return [(str(what), str(result), str(n), str(other)) for what, result, n, other in document["lines"]]
     results, reported = document["results"], document["reported"]
     filter_cv, filter_new = results["filter"]["cross_validated"], results["filter"]["untouched_shipped"]
     cv, new = results["cross_validated"], results["untouched"]
