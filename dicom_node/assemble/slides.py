@@ -47,7 +47,8 @@ def read_slides(
     photographs, refused = read_photographs(ours)
     if (people := patients([*scans, *(one for one in ours if "photograph" in one.header)])) > 1:
         why = f"the study holds images of {people} different patients"
-        return (), (), tuple(_refused(group, why) for group in _by(scans, lambda one: one.series_uid))
+        refusals = [_refused(group, why) for group in _by(scans, lambda one: one.series_uid)]
+        return (), (), tuple(sorted(refusals, key=_order))
     members, objections = _members(scans)
     slides: list[Slide] = []
     for group in _groups(members):
@@ -55,8 +56,11 @@ def read_slides(
         slides += found
         objections += [_refused([member.instance for member in group], why) for why in lacking]
     slides.sort(key=lambda slide: (slide.series_number, slide.series_uid, -slide.base.rows))
-    refusals = sorted([*refused, *objections], key=lambda refusal: (refusal.series_number, refusal.why))
-    return tuple(slides), photographs, tuple(refusals)
+    return tuple(slides), photographs, tuple(sorted([*refused, *objections], key=_order))
+
+
+def _order(refusal: Refusal) -> tuple[int, str]:
+    return refusal.series_number, refusal.why
 
 
 def slide_doubts(instances: Sequence[StoredInstance]) -> str:

@@ -8,7 +8,6 @@ UnreadableObject.
 
 from __future__ import annotations
 
-import mmap
 import os
 import tempfile
 import zlib
@@ -31,6 +30,8 @@ MOST_STEPS = 2_000_000
 """Elements and items looked at one by one."""
 MOST_UNFOLDED_BYTES = 8 << 30
 """Of a deflated slide, which is unfolded into a file without a name."""
+LONGEST_SEQUENCE_BYTES = 1 << 30
+"""Of Per-Frame Functional Groups Sequence: 180,000 frames have about 50 MB."""
 UNDEFINED = 0xFFFFFFFF
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
@@ -83,17 +84,9 @@ class SlideFile:
             raise UnreadableObject("the file ends before its contents")
         return found
 
-    def map(self, at: int, length: int) -> tuple[mmap.mmap, int]:
-        """(a map of the file that begins at or before `at`, where `at` is in it)."""
-        before = at % mmap.ALLOCATIONGRANULARITY
-        try:
-            mapped = mmap.mmap(
-                self._fd, min(length + before, self.size - at + before), access=mmap.ACCESS_READ,
-                offset=at - before,
-            )  # fmt: skip
-        except (OSError, ValueError) as error:
-            raise UnreadableObject(f"the file cannot be read ({type(error).__name__})") from error
-        return mapped, before
+    def word_at(self, at: int) -> int:
+        """The eight bytes from `at` on, within the file, as one little endian number."""
+        return int.from_bytes(os.pread(self._fd, 8, at), "little")
 
     def value(self, tag: int, at_most: int = 1024) -> bytes:
         """The first bytes of a value; b"" where it is absent."""
@@ -191,10 +184,14 @@ class SlideFile:
 
     def _pixels_after(self, at: int) -> int:
         """Where the pixel data's elements begin that follow a sequence of undefined length; 0: not found."""
-        mapped, before = self.map(at, self.size - at)
-        with mapped:
-            found = mapped.find(_END_BEFORE_PIXELS, before)
-        return 0 if found < 0 else at - before + found + 8
+        pattern = _END_BEFORE_PIXELS
+        for begin in range(at, self.size, _PIECE_BYTES):
+            piece = self.read(begin, min(_PIECE_BYTES + len(pattern) - 1, self.size - begin))
+            if (found := piece.find(pattern)) >= 0:
+                return begin + found + 8
+            if begin - at > LONGEST_SEQUENCE_BYTES:
+                break
+        return 0
 
     def _past_sequence(self, at: int, *, implicit: bool) -> int:
         """Behind the delimiter of a sequence of undefined length whose first item is at `at`."""

@@ -22,8 +22,6 @@ Spans = npt.NDArray[np.uint32]
 
 MOST_FRAMES = 1 << 24
 MOST_FRAGMENTS = 1 << 24
-_WINDOW_BYTES = 256 << 20
-"""Of the file, mapped at a time while items are walked."""
 _LOOKED_AT = 16
 """Entries of a table that are compared with the items they point to."""
 _ITEM = 0xE000FFFE  # as one little endian word
@@ -123,38 +121,23 @@ def _walked(file: SlideFile, frames: int, first: int) -> tuple[Offsets, Spans]:
 
 
 def _items(file: SlideFile, first: int) -> tuple[array[int], int]:
-    """(where each item from `first` on begins, where the last one ends).
-
-    In windows, so that the memory that is counted as used does not grow with the file.
-    """
-    starts, at = array("Q"), first
-    while at + 8 <= file.size:
-        mapped, before = file.map(at, _WINDOW_BYTES)
-        with mapped:
-            beyond = _items_of(mapped, at - before, before, starts)
-        if beyond == at:
-            break
-        at = beyond
-        if len(starts) > MOST_FRAGMENTS:
-            raise UnreadableObject(f"its pixel data are in more than {MOST_FRAGMENTS} fragments")
-    if at > file.size:
+    """(where each item from `first` on begins, where the last one ends)."""
+    starts, at, size, head = array("Q"), first, file.size, file.word_at
+    append, item = starts.append, _ITEM
+    try:
+        while at + 8 <= size and len(starts) <= MOST_FRAGMENTS:
+            word = head(at)
+            if word & 0xFFFFFFFF != item:
+                break
+            append(at)
+            at += 8 + (word >> 32)
+    except OSError as error:
+        raise UnreadableObject(f"the file cannot be read ({type(error).__name__})") from error
+    if len(starts) > MOST_FRAGMENTS:
+        raise UnreadableObject(f"its pixel data are in more than {MOST_FRAGMENTS} fragments")
+    if at > size:
         raise UnreadableObject("the file ends within a frame")
     return starts, at
-
-
-def _items_of(mapped: object, base: int, at: int, starts: array[int]) -> int:
-    """Adds the items that begin in a map of the file from `base` on; where the next would begin."""
-    unpack, append, item = _HEAD.unpack_from, starts.append, _ITEM
-    last = len(mapped) - 8  # type: ignore[arg-type]
-    most = MOST_FRAGMENTS - len(starts)
-    while at <= last and most >= 0:
-        tag, length = unpack(mapped, at)  # type: ignore[arg-type]
-        if tag != item:
-            break
-        append(base + at)
-        at += 8 + length
-        most -= 1
-    return base + at
 
 
 def _first_fragments(file: SlideFile, items: Offsets, frames: int) -> Offsets:

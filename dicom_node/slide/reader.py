@@ -381,8 +381,8 @@ def _overlap(at: int, tile: int, length: int) -> tuple[slice, slice]:
 
 
 def _whole_factor(factor: int) -> int:
-    """The next integer that decoders can do most of."""
-    step = max(scale for scale in SCALES if scale <= max(factor, 1))
+    """The next integer that decoders can do a good part of."""
+    step = max(scale for scale in SCALES if scale == 1 or 4 * scale <= factor)
     return -(-factor // step) * step
 
 

@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.errors import UnreadableObject
-from dicom_node.slide.file import PER_FRAME, SHARED, UNDEFINED, SlideFile
+from dicom_node.slide.file import LONGEST_SEQUENCE_BYTES, PER_FRAME, SHARED, UNDEFINED, SlideFile
 
-LONGEST_GROUPS_BYTES = 1 << 30
-"""Of Per-Frame Functional Groups Sequence: 180,000 frames have about 50 MB."""
 _PIECE_BYTES = 8 << 20
 _TEXT = 16
 """Bytes of a DS or SH, PS3.5 6.2."""
@@ -48,8 +46,8 @@ def read_places(file: SlideFile, frames: int) -> Places | None:
     element = file.elements.get(PER_FRAME) or (file.elements.get(SHARED) if frames == 1 else None)
     if element is None:
         return None
-    if element.length == UNDEFINED or element.length > LONGEST_GROUPS_BYTES:
-        most = LONGEST_GROUPS_BYTES >> 20
+    if element.length == UNDEFINED or element.length > LONGEST_SEQUENCE_BYTES:
+        most = LONGEST_SEQUENCE_BYTES >> 20
         raise UnreadableObject(f"the description of its frames is longer than {most} MiB")
     if frames * 8 > element.length:
         raise UnreadableObject(f"{frames} frames are announced but fewer described")
