@@ -89,11 +89,26 @@ def run(
 
 
 @app.command()
-def check(config: ConfigFile = None, as_json: Json = False) -> None:
+def check(
+    config: ConfigFile = None,
+    selftest: Annotated[
+        bool,
+        typer.Option(
+            "--selftest", help="Also send marked phantoms through the whole path and look for the marks."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Check configuration, disk, database, models and every peer; exit 1 if anything is wrong."""
-    from dicom_node.node.check import check_all
+    from dicom_node import log
+    from dicom_node.node.check import check_all, selftests
 
     findings = check_all(_load(config))
+    if selftest:
+        from dicom_node.train.phantoms import orientation
+
+        log.start("WARNING")
+        findings += selftests({"MR": orientation.mr})
     if as_json:
         typer.echo(json.dumps([vars(item) for item in findings], indent=2))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +22,7 @@ from dicom_node.node.build import build
 from dicom_node.node.certificates import certificates, wanted, who_gets_in
 from dicom_node.node.fetch import can_be_asked, is_asked
 from dicom_node.node.performers import answers
+from dicom_node.node.selftest import Mark, selftest
 from dicom_node.receive.callers import Callers
 from dicom_node.store.archive import Archive
 from dicom_node.store.capabilities import Capabilities
@@ -35,6 +36,11 @@ class Finding:
     what: str
     ok: bool
     sentence: str
+
+
+def selftests(marks: Mapping[str, Mark]) -> list[Finding]:
+    """Marked images of each kind through the whole path, see `selftest.py`."""
+    return [_tried(f"selftest {what}", partial(selftest, mark)) for what, mark in marks.items()]
 
 
 def check_all(config: Config) -> list[Finding]:

@@ -161,7 +161,7 @@ def _cytoplasm(
     depth = outline.inside_um(on)
     body = smooth_step(depth / 0.5) * (0.72 + 0.28 * (1 - np.exp(-np.maximum(depth, 0) / 4)))
     rim = 0.12 * np.exp(-(((depth - 0.7) / 0.6) ** 2))
-    folds = np.zeros(body.shape, np.float64)
+    folds = np.zeros_like(on.x)
     for _ in range(int(rng.integers(0, 4))):
         direction, place = rng.uniform(0, np.pi), rng.uniform(-0.6, 0.6) * outline.radius_um
         bend = rng.normal(0, 0.02)
@@ -196,9 +196,9 @@ def _nucleus(look: Look, rng: np.random.Generator, on: Paper, outline: Outline, 
     clumps -= float((clumps * inside).sum() / max(float(inside.sum()), 1))
     chromatin = 1 + look.clumping * np.clip(clumps, -1.8, 1.8)
     membrane = 0.35 * np.exp(-(((depth - 0.35) / 0.35) ** 2))
-    dots = np.zeros_like(chromatin)
+    dots = np.zeros_like(on.x)
     x, y = rng.uniform(-0.35, 0.35, 2) * outline.radius_um
     if rng.random() < look.nucleolus:
         spot = Outline(outline.x + float(x), outline.y + float(y), 0.9)
-        dots = 0.9 * spot.mask(on, 0.3)
+        dots += np.float32(0.9) * spot.mask(on, 0.3)
     return np.asarray(darkness * inside * (np.clip(chromatin, 0.15, None) + membrane + dots), np.float32)

@@ -6,6 +6,8 @@ of the slide.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
@@ -43,9 +45,13 @@ class Glass:
         level = min(level, len(self._blotches) - 1)
         blotches = _wrapped(self._blotches[level], top, left, rows, columns)
         shift = plane * 389 + level * 137
-        noise = _wrapped(self._noise, top + shift, left + 2 * shift, rows, columns) * _quieter(level)
-        seen = light * (self._colour + blotches[..., None]) + noise
-        return np.asarray(np.clip(np.rint(seen), 0, 255), np.uint8)
+        noise = _wrapped(self._noise, top + shift, left + 2 * shift, rows, columns)
+        noise *= _quieter(level)
+        blotches = blotches[..., None] + self._colour
+        blotches *= light
+        noise += blotches
+        np.clip(np.rint(noise, out=noise), 0, 255, out=noise)
+        return noise.astype(np.uint8)
 
     def phase(self, top: int, left: int) -> tuple[int, int]:
         """Two empty regions of one level and plane are the same where this is."""
@@ -57,8 +63,25 @@ def _quieter(level: int) -> np.float32:
 
 
 def _wrapped(texture: Texture, top: int, left: int, rows: int, columns: int) -> Texture:
-    down, across = np.arange(top, top + rows), np.arange(left, left + columns)
-    return texture[np.ix_(down % texture.shape[0], across % texture.shape[1])]
+    """A copy of that part of an endless wall papered with `texture`."""
+    period = texture.shape[0]
+    out = np.empty((rows, columns, *texture.shape[2:]), np.float32)
+    for down, row, tall in _pieces(top, rows, period):
+        for across, column, wide in _pieces(left, columns, period):
+            out[down : down + tall, across : across + wide] = texture[
+                row : row + tall, column : column + wide
+            ]
+    return out
+
+
+def _pieces(start: int, length: int, period: int) -> Iterator[tuple[int, int, int]]:
+    """Where a piece begins, where in the texture that is, and how long it goes on."""
+    done = 0
+    while done < length:
+        at = (start + done) % period
+        take = min(period - at, length - done)
+        yield done, at, take
+        done += take
 
 
 def _blotches(rng: np.random.Generator) -> Texture:
