@@ -21,7 +21,14 @@ from dicom_node import audit, log
 from dicom_node.audit import Trail
 from dicom_node.config import Config, Peer
 from dicom_node.deliver.backoff import gives_up, pause_s
-from dicom_node.dicom.commitment import COMMITMENT, REQUEST, WELL_KNOWN_INSTANCE, read_report, request
+from dicom_node.dicom.commitment import (
+    COMMITMENT,
+    REQUEST,
+    WELL_KNOWN_INSTANCE,
+    read_report,
+    refusal,
+    request,
+)
 from dicom_node.errors import DeliveryError, DicomNodeError, PeerRefused, PeerUnreachable
 from dicom_node.scu.association import associated, name
 from dicom_node.store.commitments import Asked, Commitments
@@ -112,8 +119,8 @@ class Confirmation:
                 association.dul.socket.disarm()
             if "Status" not in answer:
                 raise PeerUnreachable(f"{name(peer)} did not answer N-ACTION within {timeout_s:g} s")
-            if answer.Status != _SUCCESS:
-                raise PeerRefused(f"{name(peer)} refused storage commitment with 0x{answer.Status:04X}")
+            if why := refusal(int(answer.Status)):
+                raise PeerRefused(f"{name(peer)} refused storage commitment. {why}")
             heard.wait(HELD_S)
 
     def _on_report(self, event: Any, peer: Peer, heard: threading.Event) -> tuple[int, None]:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from dicom_node.dicom.commitment import refusal
 from dicom_node.dicom.status import TABLE, Kind, classify
 from dicom_node.errors import InvalidValue
 
@@ -36,6 +37,47 @@ def test_every_number_is_classified_with_a_sentence() -> None:
     sentences = [classify(status).sentence for status in range(0x10000)]
 
     assert [] == [status for status, text in enumerate(sentences) if f"0x{status:04X}" not in text]
+
+
+RANGES = (  # (first, last, consequence), in order and without a gap: PS3.4 Table B.2-1, PS3.7 Annex C
+    (0x0000, 0x0000, Kind.SUCCESS), (0x0001, 0x0001, Kind.WARNING), (0x0002, 0x0104, Kind.RETRY_LATER),
+    (0x0105, 0x0106, Kind.REFUSED), (0x0107, 0x0107, Kind.WARNING), (0x0108, 0x0110, Kind.RETRY_LATER),
+    (0x0111, 0x0111, Kind.WARNING), (0x0112, 0x0115, Kind.REFUSED), (0x0116, 0x0116, Kind.WARNING),
+    (0x0117, 0x0119, Kind.REFUSED), (0x011A, 0x011F, Kind.RETRY_LATER), (0x0120, 0x0124, Kind.REFUSED),
+    (0x0125, 0x0210, Kind.RETRY_LATER), (0x0211, 0x0212, Kind.REFUSED),
+    (0x0213, 0xA7FF, Kind.RETRY_LATER), (0xA800, 0xA800, Kind.REFUSED), (0xA801, 0xA8FF, Kind.RETRY_LATER),
+    (0xA900, 0xA9FF, Kind.REFUSED), (0xAA00, 0xAFFF, Kind.RETRY_LATER), (0xB000, 0xBFFF, Kind.WARNING),
+    (0xC000, 0xCFFF, Kind.REFUSED), (0xD000, 0xFFFF, Kind.RETRY_LATER),
+)  # fmt: skip
+"""The whole range. What no table names is tried again, so that nothing is given up by mistake."""
+
+
+def test_the_whole_range_has_the_consequence_typed_here() -> None:
+    """Each of the 65,536 numbers."""
+    expected = [kind for first, last, kind in RANGES for _ in range(first, last + 1)]
+
+    assert 0x10000 == len(expected)
+    assert expected == [classify(status).kind for status in range(0x10000)]
+
+
+ASKED = (0x0000, 0x0001, 0x0107, 0x0116, *range(0xB000, 0xC000))
+N_ACTION_FAILURES = (
+    0x0110, 0x0112, 0x0114, 0x0115, 0x0117, 0x0118, 0x0119, 0x0122, 0x0123, 0x0124,
+    0x0210, 0x0211, 0x0212, 0x0213,
+)  # fmt: skip
+"""PS3.7 10.1.4.1.10: what an N-ACTION for storage commitment (PS3.4 J.3.2) may be answered with."""
+
+
+def test_every_answer_to_a_request_for_commitment_has_a_meaning() -> None:
+    """Success and warnings took it; every other number is a reason that shows itself."""
+    said = [refusal(status) for status in range(0x10000)]
+
+    assert list(ASKED) == [status for status, why in enumerate(said) if not why]
+    assert [] == [status for status, why in enumerate(said) if why and f"(0x{status:04X})" not in why]
+    named = [status for status, why in enumerate(said) if why and not why.startswith("Unknown status")]
+    assert list(N_ACTION_FAILURES) == named
+    with pytest.raises(InvalidValue, match="65536"):
+        refusal(0x10000)
 
 
 def test_success_is_one_number_only() -> None:
