@@ -72,6 +72,8 @@ def read(ds: Dataset, uid: UID | None = None) -> Item:
                 for one in _items(ds, "ProcedureStepProgressInformationSequence")
             ),
         )
+    except UnreadableObject:
+        raise
     except Exception as error:  # the edge to a decoder on a peer's bytes, which raises anything
         raise UnreadableObject(f"no work item that can be read ({type(error).__name__})") from error
 
@@ -100,7 +102,7 @@ def _inputs(ds: Dataset) -> Iterator[Input]:
         named = tuple(_references(one))
         left -= len(named)
         if left < 0:
-            raise ValueError("too many references")
+            raise UnreadableObject("a work item with too many references")
         yield Input(
             UID(_text(one, "StudyInstanceUID")), UID(series) if series else None, named, tuple(_titles(one))
         )
