@@ -83,6 +83,9 @@ class Verdict:
     """One sentence for a person, verdict first."""
     warnings: tuple[str, ...] = ()
     """Disagreement with the referral, missing sequences, use outside the intended use ..."""
+    probability_concept: Code | None = None
+    """What `probability` is called by itself, e.g. (111047, DCM, "Probability of cancer"); None where only
+    the classes' own (122157, DCM, "Probability") say it."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:
@@ -150,6 +153,9 @@ class Algorithm:
     description: str
     trained_on: str
     limits: str
+    runtime: str = ""
+    """What computed it here: library with version, precision, processor, and why not the fastest; "" is torch
+    in float32. The same sentence means the same numbers, and it is part of every result UID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +189,10 @@ class Findings:
     lead: Stack | None = None
     """The stack whose map and region become objects of their own, where one set of overlays says enough;
     the others stay on the Secondary Capture page. None: every map and region becomes an object."""
+    procedure: Code | None = None
+    """The procedure reported (CID 100), e.g. (363679005, SCT, "Imaging procedure"); None: by the images."""
+    report_title: Code | None = None
+    """Of the report (CID 7021); None: (126001, DCM, "Oncology Measurement Report")."""
     limits: str = "Research use only. Not a medical device. Not for clinical decisions."
     seconds: Mapping[str, float] | None = None
     """Time per step, e.g. {"read": 0.2, "forward": 3.1}. Never encoded: bytes must repeat."""

@@ -15,11 +15,9 @@ from dicom_node.encode import words
 from dicom_node.encode.document import SERIES_NUMBERS, Run, finish
 from dicom_node.encode.images import concept
 from dicom_node.encode.marks import Mark, marks
-from dicom_node.encode.structure import PERCENT, algorithm, document, meant, rounded, separate
+from dicom_node.encode.structure import PERCENT, PROBABILITY, algorithm, document, meant, rounded, separate
 
 _TITLE = code("imaging-measurement-report")
-_PROBABILITY_OF_CANCER = concept(code("probability-of-cancer"))
-"""Viewers print the concept's name beside the outline, where "Probability" alone does not say of what."""
 
 
 def region_report(run: Run) -> tuple[ResultObject, ...]:
@@ -58,7 +56,7 @@ def _measurements(run: Run, mark: Mark) -> list[hd.sr.Measurement] | None:
     verdict = run.findings.verdict
     if mark.probability is None or verdict is None:
         return None
-    measurement = hd.sr.Measurement(
-        name=_PROBABILITY_OF_CANCER, value=rounded(100.0 * mark.probability), unit=PERCENT
-    )
+    # viewers print the concept's name beside the outline, where "Probability" alone does not say of what
+    of = concept(verdict.probability_concept) if verdict.probability_concept else PROBABILITY
+    measurement = hd.sr.Measurement(name=of, value=rounded(100.0 * mark.probability), unit=PERCENT)
     return [meant(measurement, f"{words.probability_of(verdict.positive_class)} on {mark.where} alone")]

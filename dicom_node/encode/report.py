@@ -24,7 +24,6 @@ from dicom_node.encode.images import concept, frames_by_instance, tracking
 from dicom_node.encode.structure import PERCENT, PROBABILITY, algorithm, document, meant, rounded, separate
 
 _TITLE = code("oncology-measurement-report")
-_PROBABILITY_OF_CANCER = code("probability-of-cancer")
 _NUMBER_OF_FRAMES = concept(code("number-of-frames"))
 _FRAMES = concept(code("frames"))
 _DIAGNOSIS = code("diagnosis")
@@ -33,35 +32,45 @@ _COMMENT = code("comment")
 _QUALITATIVE_EVALUATIONS = code("qualitative-evaluations")
 _IMAGING_MEASUREMENTS = code("imaging-measurements")
 
+_UNSPECIFIED = code("discontinued")
+_REASONS = {
+    "modality": code("object-types-not-supported"), "missing-series": code("object-set-incomplete"),
+    "geometry": code("objects-incorrectly-formatted"), "failed": code("equipment-failure"),
+}  # fmt: skip
+"""CID 9300 has nothing for a patient or a body part that a model is not meant for: the sentence says it."""
+
 
 def structured_report(run: Run) -> ResultObject:
     """The SR of one run, of a verdict or of the reason why there is none."""
-    data_set = document(run, ResultKind.SR, _TITLE, [_group(run)])
-    _put_reading_first(data_set, run)
+    title = run.findings.report_title or _TITLE
+    data_set = document(run, ResultKind.SR, title, [_group(run)])
+    put_reading_first(data_set, run, words.report(run.findings, run.study))
     separate(data_set)
     what = "not performed" if run.findings.verdict is None else f"report {run.title}"
     return finish(data_set, run, ResultKind.SR, (), series_number=SERIES_NUMBERS[ResultKind.SR], what=what)
 
 
-def _put_reading_first(data_set: Dataset, run: Run) -> None:
-    """Qualitative Evaluations before Imaging Measurements; without a verdict there is nothing measured."""
+def put_reading_first(data_set: Dataset, run: Run, lines: Iterable[str]) -> None:
+    """Qualitative Evaluations, `lines` after the verdict's own sentence, before Imaging Measurements; without
+    a verdict there is nothing measured."""
     header = [item for item in data_set.ContentSequence if not _named(item, _IMAGING_MEASUREMENTS)]
     measured = [item for item in data_set.ContentSequence if _named(item, _IMAGING_MEASUREMENTS)]
     reading = _item("CONTAINER", _QUALITATIVE_EVALUATIONS)
-    reading.ContentSequence = list(_reading(run))
+    reading.ContentSequence = list(_reading(run, lines))
     content = [*header, reading, *(measured if run.findings.verdict else [])]
     # highdicom's own sequence takes only items in its own order and classes.
     data_set["ContentSequence"].value = content
 
 
-def _reading(run: Run) -> Iterable[Dataset]:
+def _reading(run: Run, lines: Iterable[str]) -> Iterable[Dataset]:
     verdict, reason = run.findings.verdict, run.findings.not_performed
     if verdict is not None:
         yield _code(_DIAGNOSIS, verdict.diagnosis)
         yield _text(_CONCLUSION, words.statement(verdict))
     if reason is not None:
         yield _text(_CONCLUSION, words.not_performed(reason))
-    for line in words.report(run.findings, run.study):
+        yield _code(_CONCLUSION, _REASONS.get(reason.code, _UNSPECIFIED))
+    for line in lines:
         yield _text(_COMMENT, line)
     if run.predecessors:
         yield _text(_COMMENT, words.REPLACES)
@@ -89,13 +98,12 @@ def _group(run: Run) -> hd.sr.MeasurementsAndQualitativeEvaluations:
 
 
 def _measurements(verdict: Verdict) -> Iterable[hd.sr.Measurement]:
-    yield hd.sr.Measurement(
-        name=concept(_PROBABILITY_OF_CANCER), value=rounded(100.0 * verdict.probability), unit=PERCENT
-    )
+    if (asked := verdict.probability_concept) is not None:
+        yield hd.sr.Measurement(name=concept(asked), value=rounded(100.0 * verdict.probability), unit=PERCENT)
     yield _class_probability(verdict.positive_class, verdict.probability)
     yield _class_probability(verdict.negative_class, 1.0 - verdict.probability)
     for score in verdict.scores:
-        if score.name != _PROBABILITY_OF_CANCER:
+        if score.name != verdict.probability_concept:
             yield _score(score)
 
 

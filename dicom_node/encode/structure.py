@@ -10,6 +10,7 @@ from typing import Any
 
 import highdicom as hd
 from pydicom.dataset import Dataset
+from pydicom.sr.coding import Code as Concept
 
 from dicom_node.dicom.provenance import MANUFACTURER
 from dicom_node.domain.codebook import code
@@ -21,22 +22,45 @@ from dicom_node.encode.images import concept
 
 PROBABILITY = concept(code("probability"))
 PERCENT = concept(code("percent"))
-_PROCEDURE = concept(code("mri-procedure"))
+_MRI = concept(code("mri-procedure"))
+_IMAGING = concept(code("imaging-procedure"))
 _EQUIVALENT_MEANING = concept(code("equivalent-meaning"))
 _ARTIFICIAL_INTELLIGENCE = concept(code("artificial-intelligence"))
 _DEVICE = concept(code("device"))
 
 
-def document(run: Run, kind: ResultKind, title: Code, groups: Sequence[Any]) -> hd.sr.Comprehensive3DSR:
-    """A Comprehensive 3D SR around measurement groups, complete and unverified, without identity."""
-    made = hd.sr.Comprehensive3DSR(
-        evidence=evidence_of(run),
-        content=hd.sr.MeasurementReport(
-            observation_context=hd.sr.ObservationContext(observer_device_context=observer(run)),
-            procedure_reported=_PROCEDURE,
-            imaging_measurements=groups,
-            title=concept(title),
+def document(
+    run: Run, kind: ResultKind, title: Code, groups: Sequence[Any], *,
+    subject: hd.sr.SubjectContext | None = None, of: type[Dataset] = hd.sr.Comprehensive3DSR,
+) -> Dataset:  # fmt: skip
+    """A Comprehensive 3D SR, or one `of` another class, around measurement groups, without identity.
+
+    `subject` is what was looked at where that is not the patient.
+    """
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(
+            observer_device_context=observer(run), subject_context=subject
         ),
+        procedure_reported=procedure(run),
+        imaging_measurements=groups,
+        title=concept(title),
+    )
+    return wrapped(run, kind, content, of)
+
+
+def procedure(run: Run) -> Concept:
+    """What was done to get the images, of CID 100: as the pipeline says, else by what there is."""
+    if run.findings.procedure is not None:
+        return concept(run.findings.procedure)
+    study = run.study
+    return _IMAGING if run.findings.readings or study.slides or study.photographs else _MRI
+
+
+def wrapped(run: Run, kind: ResultKind, content: Any, of: type[Dataset]) -> Dataset:  # Any: a root container
+    """A report of a class around its content, complete and unverified."""
+    made = of(
+        evidence=evidence_of(run),
+        content=content,
         series_instance_uid="2.25.1",
         series_number=1,
         sop_instance_uid="2.25.1",
@@ -69,13 +93,16 @@ def _predecessors(run: Run, replaced: Sequence[Predecessor]) -> Dataset:
 
 def meant(measurement: hd.sr.Measurement, text: str) -> hd.sr.Measurement:
     """Say in words which of several numbers with one concept name this is, TID 1210."""
-    item = hd.sr.TextContentItem(
-        name=_EQUIVALENT_MEANING, value=plain(text), relationship_type="HAS CONCEPT MOD"
-    )
     if "ContentSequence" not in measurement[0]:
         measurement[0].ContentSequence = hd.sr.ContentSequence()
-    measurement[0].ContentSequence.append(item)
+    measurement[0].ContentSequence.append(meaning(text))
     return measurement
+
+
+def meaning(text: str) -> hd.sr.TextContentItem:
+    return hd.sr.TextContentItem(
+        name=_EQUIVALENT_MEANING, value=plain(text), relationship_type="HAS CONCEPT MOD"
+    )
 
 
 def rounded(value: float) -> float:
@@ -87,7 +114,7 @@ def algorithm(model: Algorithm) -> hd.sr.AlgorithmIdentification:
     return hd.sr.AlgorithmIdentification(
         name=plain(model.name),
         version=plain(model.version),
-        parameters=[f"sha256:{model.digest}"],
+        parameters=[f"sha256:{model.digest}", *([plain(f"run by {model.runtime}")] if model.runtime else [])],
         family=_ARTIFICIAL_INTELLIGENCE,
         manufacturer=MANUFACTURER,
     )

@@ -159,9 +159,10 @@ def found(
         scores=(Score(Code("111012", "DCM", "Certainty of Finding"), 81.0, Code("%", "UCUM", "Percent"),
                       "Agreement between the sequences"),),
         statement=f"{certainty.value.capitalize()}: sarcoma of the uterus was looked for on MRI.",
-        warnings=warnings,
+        warnings=warnings, probability_concept=code("probability-of-cancer"),
     )  # fmt: skip
     return Findings(
+        procedure=code("mri-procedure"),
         algorithms=MODELS,
         verdict=verdict,
         sequences=tuple(_scored(stack, probability, kept) for stack in study.stacks),
