@@ -47,6 +47,7 @@ outage: $(READY)
 	cd tests && ../$(VENV)/bin/python -m support.outage 5000
 
 viewers: $(READY)
+	@echo "Photographs of all pages go to viewers-out."
 	DICOM_NODE_ALL_VIEWERS=1 $(VENV)/bin/python -m pytest tests/viewers
 
 pictures: $(READY)
