@@ -6,7 +6,8 @@ safetensors only, and every file is checked against the manifest before it is us
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from dicom_node.domain.identity import Digest
 from dicom_node.domain.series import Volume
 from dicom_node.errors import ModelError
 from dicom_node.infer.configuration import parse
+from dicom_node.infer.image import image_input
 from dicom_node.infer.manifest import INFERENCE, bundle_digests, read_manifest
 from dicom_node.infer.preprocessing import Preprocessing
 from dicom_node.infer.runtime import current
@@ -43,6 +45,9 @@ class Bundle:
         batch_size       images per forward pass
         field            of 2-D networks with Grad-CAM: `size` (pixels) and `spacing_mm` of their input
         gradcam          `layer`, `head`, `of_class`, and where the layer's cells are: `first_px`, `step_px`
+        image            of networks on microscope images, which need neither `preprocessing` nor `inferer`:
+                         `size_px` and `um_per_px` of their input, `mean` and `std` of its channels on the
+                         scale 0 to 1, `classes` in the order of their outputs; `engine.Engine` runs them
 
     Raises ModelError when the bundle is missing, damaged, or not what its configuration says.
     """
@@ -55,12 +60,32 @@ class Bundle:
         self._raw = self._manifest.config("inference")
         self._parser = parse(self._raw, f"bundle {name}: {INFERENCE}")
         self.network = self._load_network()
-        self.inferer = self._part("inferer")
-        self._batch_size = int(self._raw.get("batch_size", 16))
+        self.image = image_input(self._raw, name)
+        self.batch_size = int(self._raw.get("batch_size", 16))
         self._channels = int(self._raw.get("channels", 1))
-        keys = [key for key in self._raw if key.startswith("preprocessing")]
-        self.prepare = Preprocessing({key: self._part(key) for key in keys})
+        if self.image is None:  # what is not right is said now
+            _ = self.inferer, self.prepare
         self._postprocessing = self._part("postprocessing") if "postprocessing" in self._raw else None
+
+    @cached_property
+    def inferer(self) -> Any:  # Any: MONAI's, of a library without types
+        return self._part("inferer")
+
+    @cached_property
+    def prepare(self) -> Preprocessing:
+        keys = [key for key in self._raw if key.startswith("preprocessing")]
+        return Preprocessing({key: self._part(key) for key in keys})
+
+    @property
+    def gradcam(self) -> dict[str, Any]:  # Any: parsed JSON
+        """What `inference.json` says of Grad-CAM; empty where it says nothing."""
+        wanted = self._raw.get("gradcam")
+        return wanted if isinstance(wanted, dict) else {}
+
+    @property
+    def files(self) -> Mapping[str, Path]:
+        """Every checked file of the bundle, by its place in it."""
+        return {where: self._manifest.folder / where for where in self._manifest.files}
 
     @property
     def digest(self) -> Digest:
@@ -104,8 +129,8 @@ class Bundle:
 
         from dicom_node.infer.gradcam import GradCam
 
-        wanted = self._raw.get("gradcam")
-        if not isinstance(wanted, dict):
+        wanted = self.gradcam
+        if not wanted:
             raise ModelError(f"bundle {self.name} says nothing of Grad-CAM in {INFERENCE}")
         gradcam = GradCam(self.network, str(wanted["layer"]), str(wanted["head"]))
         of_class = int(wanted.get("of_class", 0))
@@ -144,8 +169,8 @@ class Bundle:
     def _portions(self, batch: torch.Tensor) -> Iterator[torch.Tensor]:
         import torch
 
-        for start in range(0, batch.shape[0], self._batch_size):
-            portion = batch[start : start + self._batch_size].to(self.device)
+        for start in range(0, batch.shape[0], self.batch_size):
+            portion = batch[start : start + self.batch_size].to(self.device)
             yield portion.contiguous(memory_format=torch.channels_last) if portion.dim() == 4 else portion
 
     def _forward(self, portion: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,10 @@ class Runtime:
     models_dir: Path = PROJECT / "models"
     device: str = "cpu"
     threads: int = 1
+    engine: str = "auto"
+    """What runs networks on microscope images: `auto`, `torch` or `openvino`, see `engine.py`."""
+    precision: str = "auto"
+    """Of them: `auto`, `f32` or `bf16`."""
 
 
 _current = Runtime()  # the one mutable thing here; written by `use`, before any model is loaded

@@ -77,7 +77,7 @@ def compute(
         raise ConfigurationError(f"no pipeline {name!r}; there are {', '.join(sorted(known)) or 'none'}")
     cores = config.infer.threads or os.cpu_count() or 1
     device = choose_device(config.infer.device)
-    use(Runtime(config.node.models_dir, device, cores))
+    use(Runtime(config.node.models_dir, device, cores, config.infer.runtime, config.infer.precision))
     study = assemble(instances[0].study_uid, 1, instances)
     planned = plan(known[name], study, intended_use)
     key = input_key(planned, study, intended_use, bundle_digests(known[name].models, config.node.models_dir))

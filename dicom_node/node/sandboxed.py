@@ -58,7 +58,9 @@ def load(config: Config, names: list[str]) -> dict[str, Pipeline]:
     from dicom_node.infer.registry import pipelines
     from dicom_node.infer.runtime import Runtime, choose_device, use
 
-    use(Runtime(config.node.models_dir, choose_device(config.infer.device), threads(config)))
+    infer = config.infer
+    device = choose_device(infer.device)
+    use(Runtime(config.node.models_dir, device, threads(config), infer.runtime, infer.precision))
     warm_up()
     known = pipelines(config.node.pipelines_dir)
     return {name: known[name]() for name in names}
