@@ -31,7 +31,7 @@ from dicom_node.demo.standin import StandInPacs
 from dicom_node.demo.story import Story, read_story
 from dicom_node.dicom.status import Kind
 from dicom_node.domain.identity import UID
-from dicom_node.domain.job import BY_NAME_ONLY, ResultKind, State
+from dicom_node.domain.job import BY_NAME_ONLY, OF_SLIDES, ResultKind, State
 from dicom_node.domain.series import StoredInstance
 from dicom_node.errors import DicomNodeError
 from dicom_node.node.build import Node, build
@@ -266,7 +266,7 @@ def _collect(pacs: StandInPacs, story: Story, out: Path) -> Results:
         counts[kind] = counts.get(kind, 0) + 1
         paths.append(path.rename(path.with_name(f"{kind.value}-{counts[kind]}.dcm")))
     results = read_results(paths)
-    whole = set(ResultKind) - BY_NAME_ONLY
+    whole = set(ResultKind) - BY_NAME_ONLY - OF_SLIDES
     needed = whole if results.reading.performed else {ResultKind.SR, ResultKind.SC}
     if missing := needed - set(counts):
         forms = ", ".join(sorted(kind.value.upper() for kind in missing))

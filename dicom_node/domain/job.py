@@ -82,10 +82,18 @@ class ResultKind(StrEnum):
     KOS = "kos"
     REJECT = "reject"
     """A Key Object Selection that rejects what this result replaces (IHE RAD IOCM)."""
+    ANN = "ann"
+    """Every cell of a slide, as Microscopy Bulk Simple Annotations."""
+    FSEG = "fseg"
+    """The heatmap of a slide as a fractional Segmentation, one pixel for each of its squares."""
+    WSI = "wsi"
+    """A small slide with heatmap and marks drawn in, for viewers that lay nothing over a slide."""
 
 
-BY_NAME_ONLY = frozenset({ResultKind.GSPS, ResultKind.KOS, ResultKind.REJECT})
-"""Forms that a route must name: they change what a PACS shows by itself."""
+BY_NAME_ONLY = frozenset({ResultKind.GSPS, ResultKind.KOS, ResultKind.REJECT, ResultKind.FSEG})
+"""Forms that a route must name: they change what a PACS shows by itself, or stop a viewer that others use."""
+OF_SLIDES = frozenset({ResultKind.ANN, ResultKind.FSEG, ResultKind.WSI})
+"""Forms that only results on slides have."""
 
 
 @dataclass(frozen=True, slots=True)

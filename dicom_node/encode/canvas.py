@@ -78,6 +78,14 @@ class Canvas:
         self.image = Image.new("RGB", (columns, rows), BACKGROUND)
         self.pen = ImageDraw.Draw(self.image)
 
+    @property
+    def columns(self) -> int:
+        return self.image.width
+
+    @property
+    def rows(self) -> int:
+        return self.image.height
+
     def panel(self, box: Box, fill: Colour = PANEL, radius: int = 10) -> None:
         self.pen.rounded_rectangle(box, radius=radius, fill=fill)
 

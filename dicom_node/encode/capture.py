@@ -12,12 +12,19 @@ from dicom_node.domain.job import ResultKind, ResultObject
 from dicom_node.encode.document import SERIES_NUMBERS, Run, finish
 from dicom_node.encode.images import references
 from dicom_node.encode.page import draw
+from dicom_node.encode.slide.ground import specimen
+from dicom_node.encode.slide.page import draw as draw_slides
+from dicom_node.encode.source import picture_key
 from dicom_node.encode.words import CAUTION
 
 
 def secondary_capture(run: Run) -> ResultObject:
     """One RGB page. It bears words about the image but no identity, so it may leave with the pixels."""
-    data_set = capture_of(draw(run.findings, run.study, title=run.title), run.source.study_uid)
+    if run.findings.readings:
+        pixels = draw_slides(run.findings, title=run.title)
+    else:
+        pixels = draw(run.findings, run.study, title=run.title)
+    data_set = capture_of(pixels, run.source.study_uid)
     data_set.PatientOrientation = None
     data_set.ConversionType = "WSD"
     data_set.BurnedInAnnotation = "YES"
@@ -26,6 +33,9 @@ def secondary_capture(run: Run) -> ResultObject:
     data_set.DateOfSecondaryCapture, data_set.TimeOfSecondaryCapture = run.source.date, run.source.time
     data_set.DerivationDescription = f"Summary page drawn by software. {CAUTION}."
     _refer(data_set, run)
+    pictures = {picture_key(reading.picture): reading.picture for reading in run.findings.readings}
+    if len(pictures) == 1:
+        data_set.update(specimen(run, *pictures.values()))
     what = "not performed" if run.findings.verdict is None else f"summary {run.title}"
     return finish(data_set, run, ResultKind.SC, (), series_number=SERIES_NUMBERS[ResultKind.SC], what=what)
 

@@ -28,13 +28,17 @@ from dicom_node.domain.findings import Findings
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import Predecessor, ResultKind, ResultObject
 from dicom_node.domain.series import Study
+from dicom_node.domain.slide import Reading
 from dicom_node.encode.source import Source
 
 SERIES_NUMBERS = {
     ResultKind.SR: 9000, ResultKind.SC: 9010, ResultKind.ROI: 9020, ResultKind.GSPS: 9030,
     ResultKind.KOS: 9080, ResultKind.REJECT: 9090, ResultKind.SEG: 9100, ResultKind.PM: 9200,
+    ResultKind.ANN: 9300, ResultKind.FSEG: 9400, ResultKind.WSI: 9500,
 }  # fmt: skip
 """First Series Number of each kind: behind the scanner's own, and the same in every study."""
+_SIDED = {ResultKind.SC, ResultKind.ANN, ResultKind.PM}
+"""Kinds that must say a side or that it is unknown, unless they show a specimen (PS3.3 C.7.3.1, Type 2C)."""
 _FOREIGN = {Tag("ProcedureCodeSequence"), Tag("DeidentificationMethodCodeSequence")}
 """Sequences that came with the source, and stay as they are."""
 _CAUTION = " - not for diagnostic use"
@@ -110,17 +114,23 @@ def quiet_library() -> Iterator[None]:
 
 
 def finish(
-    data_set: Dataset, run: Run, kind: ResultKind, role: Sequence[object], *, series_number: int, what: str
-) -> ResultObject:
-    """Give an object its identity and write it as a PS3.10 file, Explicit VR Little Endian."""
-    data_set.SOPInstanceUID = run.uid(kind, *role, "instance")
+    data_set: Dataset, run: Run, kind: ResultKind, role: Sequence[object], *, series_number: int, what: str,
+    number: int = 1,
+) -> ResultObject:  # fmt: skip
+    """Give an object its identity and write it as a PS3.10 file, Explicit VR Little Endian.
+
+    What has the same role and another `number` is in one series: the levels of a pyramid.
+    """
+    data_set.SOPInstanceUID = run.uid(kind, *role, "instance", *([number] if number > 1 else []))
     data_set.SeriesInstanceUID = run.uid(kind, *role, "series")
     data_set.SeriesNumber = series_number
-    data_set.InstanceNumber = 1
+    data_set.InstanceNumber = number
     data_set.SeriesDescription = series_description(what)
     _set_dates(data_set, run.source, kind)
     data_set.SeriesTime = _series_time(run.source, series_number)
     _set_equipment(data_set, run)
+    if kind in _SIDED and run.findings.readings and "ContainerIdentifier" not in data_set:
+        data_set.Laterality = None
     _set_patient_and_study(data_set, run)
     _swap_codes(data_set, {(ours.value, ours.scheme): theirs for ours, theirs in run.swaps.items()})
     if "DimensionOrganizationSequence" in data_set:
@@ -208,6 +218,7 @@ def _own_text(run: Run) -> str:
     own = [run.title, findings.limits]
     own += [region.label for region in findings.regions] + [heat.label for heat in findings.maps]
     own += [part.need for part in findings.sequences]
+    own += [text for reading in findings.readings for text in _texts(reading)]
     for model in findings.algorithms:
         own += [model.name, model.version, model.description, model.trained_on, model.limits]
     if findings.not_performed:
@@ -218,6 +229,16 @@ def _own_text(run: Run) -> str:
         own += [verdict.positive_class.meaning, verdict.negative_class.meaning]
         own += [text for score in verdict.scores for text in (score.name.meaning, score.explanation)]
     return plain(" ".join(own))
+
+
+def _texts(reading: Reading) -> Iterator[str]:
+    yield reading.triage
+    if reading.adequacy:
+        yield from (reading.adequacy.statement, reading.adequacy.code.meaning)
+    for kind in reading.cells.classes:
+        yield from (kind.label, kind.code.meaning, kind.count_code.meaning if kind.count_code else "")
+    for heat in reading.maps:
+        yield from (*heat.labels, heat.quantity.meaning, *(one.meaning for one in heat.codes))
 
 
 def _encodable(text: str, terms: Any) -> bool:  # Any: CS, one or several
@@ -232,7 +253,7 @@ def _encodable(text: str, terms: Any) -> bool:  # Any: CS, one or several
 
 def _set_dimension_organization(data_set: Dataset, organization: UID) -> None:
     data_set.DimensionOrganizationSequence[0].DimensionOrganizationUID = organization
-    for index in data_set.DimensionIndexSequence:
+    for index in data_set.get("DimensionIndexSequence", ()):
         index.DimensionOrganizationUID = organization
 
 

@@ -21,7 +21,7 @@ from dicom_node.dicom.provenance import MANUFACTURER, code_item
 from dicom_node.dicom.uids import derived_uid
 from dicom_node.domain.codebook import code
 from dicom_node.domain.codes import Code
-from dicom_node.domain.findings import Algorithm, HeatMap, Region
+from dicom_node.domain.findings import HeatMap, Region
 from dicom_node.domain.identity import UID
 from dicom_node.domain.job import ResultKind, ResultObject
 from dicom_node.domain.series import FrameRef, Stack
@@ -94,8 +94,7 @@ def _segment(run: Run, region: Region, number: int) -> hd.seg.SegmentDescription
         segmented_property_category=concept(region.category),
         segmented_property_type=concept(region.kind),
         algorithm_type="AUTOMATIC",
-        algorithm_identification=_identification(run.findings.algorithms[-1]) if run.findings.algorithms
-        else hd.AlgorithmIdentificationSequence(run.pipeline, _ARTIFICIAL_INTELLIGENCE, "unknown"),
+        algorithm_identification=identification(run),
         tracking_uid=tracking_uid,
         tracking_id=tracking_id,
         anatomic_regions=[concept(region.site)],
@@ -106,7 +105,11 @@ def _segment(run: Run, region: Region, number: int) -> hd.seg.SegmentDescription
     return segment
 
 
-def _identification(algorithm: Algorithm) -> hd.AlgorithmIdentificationSequence:
+def identification(run: Run) -> hd.AlgorithmIdentificationSequence:
+    """The last model of a run, whose results these are."""
+    if not run.findings.algorithms:
+        return hd.AlgorithmIdentificationSequence(run.pipeline, _ARTIFICIAL_INTELLIGENCE, "unknown")
+    algorithm = run.findings.algorithms[-1]
     return hd.AlgorithmIdentificationSequence(
         name=clipped(algorithm.name),
         family=_ARTIFICIAL_INTELLIGENCE,

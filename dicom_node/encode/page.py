@@ -20,7 +20,7 @@ from dicom_node.encode.document import plain
 from dicom_node.encode.source import stack_key
 
 COLUMNS, ROWS = 1280, 1024
-_EDGE = 32
+EDGE = 32
 _SIDE = 844
 """Left of the column with sequences, warnings and models."""
 _BELOW = 343
@@ -36,15 +36,15 @@ _COLOURS = {
 def draw(findings: Findings, study: Study, *, title: str) -> npt.NDArray[np.uint8]:
     """The page as (rows, columns, 3) uint8 RGB, 1024 x 1280."""
     page = Canvas(COLUMNS, ROWS)
-    _header(page, title)
+    header(page, title)
     if findings.verdict is None:
         _not_performed(page, findings, study)
     else:
-        _verdict(page, findings.verdict)
-        _probability_bar(page, findings.verdict)
+        verdict_panel(page, findings.verdict)
+        probability_bar(page, findings.verdict)
         _slices(page, findings, study)
         _side(page, findings, findings.verdict)
-    _footer(page, findings)
+    footer(page, findings)
     return page.pixels()
 
 
@@ -66,32 +66,32 @@ def _suspicion(score: SliceScore) -> float:
     return score.probability if score.positive_probability is None else score.positive_probability
 
 
-def _header(page: Canvas, title: str) -> None:
-    page.pen.rectangle((0, 0, COLUMNS, 56), fill=c.PANEL)
-    page.text(_EDGE, 28, c.shortened(plain(title), 24, 560), 24, anchor="lm")
+def header(page: Canvas, title: str) -> None:
+    page.pen.rectangle((0, 0, page.columns, 56), fill=c.PANEL)
+    page.text(EDGE, 28, c.shortened(plain(title), 24, 560), 24, anchor="lm")
     text = words.CAUTION
-    left = COLUMNS - _EDGE - c.width(text, 20) - 28
-    page.panel((left, 11, COLUMNS - _EDGE, 45), fill=c.CAUTION, radius=17)
+    left = page.columns - EDGE - c.width(text, 20) - 28
+    page.panel((left, 11, page.columns - EDGE, 45), fill=c.CAUTION, radius=17)
     page.text(left + 14, 28, text, 20, c.BACKGROUND, anchor="lm")
 
 
-def _verdict(page: Canvas, verdict: Verdict) -> None:
+def verdict_panel(page: Canvas, verdict: Verdict) -> None:
     colour = _COLOURS[verdict.certainty]
-    page.panel((_EDGE, 76, COLUMNS - _EDGE, 196))
-    page.panel((_EDGE, 76, _EDGE + 12, 196), fill=colour, radius=6)
+    page.panel((EDGE, 76, page.columns - EDGE, 196))
+    page.panel((EDGE, 76, EDGE + 12, 196), fill=colour, radius=6)
     number = words.percent(verdict.probability)
-    page.text(COLUMNS - _EDGE - 28, 128, number, 60, colour, anchor="rm", bold=True)
+    page.text(page.columns - EDGE - 28, 128, number, 60, colour, anchor="rm", bold=True)
     label = words.probability_of(verdict.positive_class)
-    page.text(COLUMNS - _EDGE - 28, 176, c.shortened(label, 18, 420), 18, c.MUTED, anchor="rm")
+    page.text(page.columns - EDGE - 28, 176, c.shortened(label, 18, 420), 18, c.MUTED, anchor="rm")
     head = plain(verdict.diagnosis.meaning)
     size = next((size for size in (46, 40, 34, 28) if c.width(head, size) <= 740), 24)
-    page.text(_EDGE + 36, 112, c.shortened(head, size, 740), size, colour, anchor="lm", bold=True)
-    page.paragraph(_EDGE + 36, 143, words.statement(verdict), 19, 740, c.TEXT, lines=2)
+    page.text(EDGE + 36, 112, c.shortened(head, size, 740), size, colour, anchor="lm", bold=True)
+    page.paragraph(EDGE + 36, 143, words.statement(verdict), 19, 740, c.TEXT, lines=2)
 
 
-def _probability_bar(page: Canvas, verdict: Verdict) -> None:
+def probability_bar(page: Canvas, verdict: Verdict) -> None:
     """0 to 100 %: negative, indeterminate and positive zone, and where this case is."""
-    left, right, top, bottom = _EDGE + 8, COLUMNS - _EDGE - 8, 240, 262
+    left, right, top, bottom = EDGE + 8, page.columns - EDGE - 8, 240, 262
     point = verdict.operating_point
     at = [round(left + (right - left) * value) for value in (0.0, point.low, point.high, 1.0)]
     zones = ((c.NEGATIVE, 0), (c.INDETERMINATE, 1), (c.POSITIVE, 2))
@@ -135,16 +135,16 @@ def _marker(page: Canvas, verdict: Verdict, left: int, right: int, top: int, bot
 
 def _slices(page: Canvas, findings: Findings, study: Study) -> None:
     top = _BELOW
-    page.text(_EDGE, top, "Most suspicious slices", 19, bold=False)
+    page.text(EDGE, top, "Most suspicious slices", 19, bold=False)
     shown = suspicious(findings)
     if not shown:
         text = "No slice was kept: the slice stage found nothing to classify."
-        page.paragraph(_EDGE, top + 40, text, 19, 760, c.MUTED)
+        page.paragraph(EDGE, top + 40, text, 19, 760, c.MUTED)
         return
     if findings.maps:
         _colour_bar(page, findings.maps[0].label, _SIDE - 36, top + 2)
     for place, (part, score) in enumerate(shown):
-        x = _EDGE + (place % 3) * (_TILE + _GAP)
+        x = EDGE + (place % 3) * (_TILE + _GAP)
         y = top + 32 + (place // 3) * (_TILE + 36)
         box = (x, y, x + _TILE, y + _TILE)
         _tile(page, findings, part.stack, part.stack.frames.index(score.frame), box)
@@ -206,19 +206,19 @@ def _directions(page: Canvas, stack: Stack, box: Box) -> None:
 
 
 def _side(page: Canvas, findings: Findings, verdict: Verdict) -> None:
-    left, right, y = _SIDE, COLUMNS - _EDGE, _BELOW
+    left, right, y = _SIDE, page.columns - EDGE, _BELOW
     page.text(left, y, "Sequences", 19)
     y += 32
     for part in findings.sequences[:8]:
         y = _sequence(page, part, left, right, y)
     if verdict.warnings:
-        y = _warnings(page, verdict.warnings, left, right, y + 8)
+        y = warned(page, verdict.warnings, left, right, y + 8)
     y += 12
     page.text(left, y, "Models", 19)
     y += 30
-    for model in findings.algorithms[:3]:
-        if y < ROWS - 150:
-            y = _model(page, model, left, right, y)
+    for one in findings.algorithms[:3]:
+        if y < page.rows - 150:
+            y = model(page, one, left, right, y)
 
 
 def _sequence(page: Canvas, part: SequenceScore, left: int, right: int, y: int) -> int:
@@ -236,7 +236,7 @@ def _sequence(page: Canvas, part: SequenceScore, left: int, right: int, y: int) 
     return y + 28
 
 
-def _warnings(page: Canvas, warnings: Sequence[str], left: int, right: int, y: int) -> int:
+def warned(page: Canvas, warnings: Sequence[str], left: int, right: int, y: int) -> int:
     texts = [c.wrapped(plain(text), 16, right - left - 34, 4) for text in warnings[:_WARNINGS]]
     if len(warnings) > _WARNINGS:
         texts.append([f"and {len(warnings) - _WARNINGS} more: see the report"])
@@ -252,10 +252,10 @@ def _warnings(page: Canvas, warnings: Sequence[str], left: int, right: int, y: i
     return bottom + 4
 
 
-def _model(page: Canvas, model: Algorithm, left: int, right: int, y: int) -> int:
-    head = f"{plain(model.name)} {plain(model.version)}  ({model.digest[:12]})"
+def model(page: Canvas, one: Algorithm, left: int, right: int, y: int) -> int:
+    head = f"{plain(one.name)} {plain(one.version)}  ({one.digest[:12]})"
     page.text(left, y, c.shortened(head, 16, right - left), 16)
-    trained_on = f"Trained on {plain(model.trained_on)}"
+    trained_on = f"Trained on {plain(one.trained_on)}"
     return page.paragraph(left, y + 22, trained_on, 14, right - left, c.MUTED, lines=2) + 6
 
 
@@ -263,22 +263,24 @@ def _not_performed(page: Canvas, findings: Findings, study: Study) -> None:
     reason = findings.not_performed
     if reason is None:
         return
-    page.panel((_EDGE, 96, COLUMNS - _EDGE, 300))
-    page.panel((_EDGE, 96, _EDGE + 12, 300), fill=c.CAUTION, radius=6)
-    page.text(_EDGE + 40, 146, "AI not performed", 46, c.CAUTION, anchor="lm", bold=True)
-    page.paragraph(_EDGE + 40, 192, words.not_performed(reason), 26, COLUMNS - 2 * _EDGE - 80, lines=3)
-    page.text(_EDGE, 356, "What the study holds", 19)
+    page.panel((EDGE, 96, page.columns - EDGE, 300))
+    page.panel((EDGE, 96, EDGE + 12, 300), fill=c.CAUTION, radius=6)
+    page.text(EDGE + 40, 146, "AI not performed", 46, c.CAUTION, anchor="lm", bold=True)
+    page.paragraph(EDGE + 40, 192, words.not_performed(reason), 26, page.columns - 2 * EDGE - 80, lines=3)
+    page.text(EDGE, 356, "What the study holds", 19)
     y = 392
     held = [plain(stack.label) for stack in study.stacks]
     held += [f"{refusal.series_number}: not usable, {plain(refusal.why)}" for refusal in study.refusals]
     for line in held[:18] or ["No image that could be read as a regular stack."]:
-        page.text(_EDGE, y, c.shortened(line, 17, COLUMNS - 2 * _EDGE), 17, c.MUTED)
+        page.text(EDGE, y, c.shortened(line, 17, page.columns - 2 * EDGE), 17, c.MUTED)
         y += 27
     if len(held) > 18:
-        page.text(_EDGE, y, f"and {len(held) - 18} more", 17, c.MUTED)
+        page.text(EDGE, y, f"and {len(held) - 18} more", 17, c.MUTED)
 
 
-def _footer(page: Canvas, findings: Findings) -> None:
-    page.pen.line((_EDGE, ROWS - 64, COLUMNS - _EDGE, ROWS - 64), fill=c.LINE)
-    page.text(_EDGE, ROWS - 54, c.shortened(plain(findings.limits), 16, COLUMNS - 2 * _EDGE), 16, c.MUTED)
-    page.text(_EDGE, ROWS - 30, words.UNVERIFIED, 16, c.MUTED)
+def footer(page: Canvas, findings: Findings) -> None:
+    page.pen.line((EDGE, page.rows - 64, page.columns - EDGE, page.rows - 64), fill=c.LINE)
+    page.text(
+        EDGE, page.rows - 54, c.shortened(plain(findings.limits), 16, page.columns - 2 * EDGE), 16, c.MUTED
+    )
+    page.text(EDGE, page.rows - 30, words.UNVERIFIED, 16, c.MUTED)

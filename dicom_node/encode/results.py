@@ -27,7 +27,8 @@ def warm_up() -> None:
     import dicom_node.encode.key_objects
     import dicom_node.encode.presentation
     import dicom_node.encode.regions
-    import dicom_node.encode.report  # noqa: F401
+    import dicom_node.encode.report
+    import dicom_node.encode.slide.results  # noqa: F401
     from dicom_node.encode.capture import capture_of
 
     with quiet_library():
@@ -51,29 +52,38 @@ def encode(
     from dicom_node.encode.presentation import presentation_state
     from dicom_node.encode.regions import region_report
     from dicom_node.encode.report import structured_report
+    from dicom_node.encode.slide.report import slide_report
+    from dicom_node.encode.slide.results import slide_objects
 
     with quiet_library():
         run = Run(
             findings=findings,
             study=study,
             source=read_source(findings, study),
-            input_key=_key(input_key, predecessors, swaps),
+            input_key=_key(input_key, findings, predecessors, swaps),
             pipeline=pipeline,
             title=plain(title),
             equipment=provenance.equipment(pipeline, pipeline_version, findings.algorithms),
             predecessors=tuple(predecessors),
             swaps=swaps,
         )
+        if findings.readings:
+            return slide_report(run), secondary_capture(run), *slide_objects(run), *rejection(run)
         return (
             structured_report(run), secondary_capture(run), *images(run), *region_report(run),
             *presentation_state(run), *key_objects(run), *rejection(run),
         )  # fmt: skip
 
 
-def _key(input_key: str, predecessors: Sequence[Predecessor], swaps: Swaps) -> str:
-    """Where nothing is replaced and no code is the site's own, the UIDs are of the input alone."""
-    if not predecessors and not swaps:
+def _key(input_key: str, findings: Findings, predecessors: Sequence[Predecessor], swaps: Swaps) -> str:
+    """Where nothing is replaced and no code is the site's own, the UIDs are of the input alone.
+
+    What computed it is only known once the models are loaded, and another runtime gives other last
+    digits: so it joins here, and a job repeated on another machine makes other objects, not other bytes.
+    """
+    computed = [f"{one.name} {one.runtime}" for one in findings.algorithms if one.runtime]
+    if not predecessors and not swaps and not computed:
         return input_key
     replaced = [predecessor.sop_instance_uid for predecessor in predecessors]
     own = [f"{ours}={theirs}" for ours, theirs in sorted(swaps.items(), key=str)]
-    return derived_uid(input_key, *replaced, *own)
+    return derived_uid(input_key, *replaced, *own, *computed)

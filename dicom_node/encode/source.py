@@ -8,7 +8,7 @@ library gets to quote a name in a warning.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from dicom_node.dicom import elements
 from dicom_node.domain.findings import Findings
 from dicom_node.domain.identity import UID
 from dicom_node.domain.series import FrameRef, Stack, StoredInstance, Study
+from dicom_node.domain.slide import Photograph, Picture
 from dicom_node.errors import UnreadableObject
 
 _PATIENT_AND_STUDY = (
@@ -80,9 +81,12 @@ class Source:
     time: str
     """TM of the newest source image."""
     instances: tuple[tuple[UID, UID, UID], ...]
-    """(series, SOP class, SOP instance) of every source image, in order of stacks and slices."""
+    """(series, SOP class, SOP instance) of every source image, in order of stacks and slices, then of
+    slides and photographs."""
     slice_thickness_mm: dict[UID, float]
     """By SOP Instance UID of a stack's first frame."""
+    pictures: dict[UID, Dataset]
+    """Headers up to the per-frame groups, by SOP Instance UID of a slide's first part, or a photograph's."""
 
 
 def read_source(findings: Findings, study: Study) -> Source:
@@ -90,17 +94,18 @@ def read_source(findings: Findings, study: Study) -> Source:
 
     Raises UnreadableObject when a study has no instances at all, or when its files are gone.
     """
-    stacks = used_stacks(findings)
+    stacks, parts = used_stacks(findings), used_parts(findings)
     frames = _first_of_each_instance(stacks)
+    used = [frame.path for _, frame in frames] + [path for _, path in parts.values()]
     first = min(study.instances, key=lambda instance: instance.sop_instance_uid, default=None)
-    template_path = first.path if first else next((frame.path for _, frame in frames), None)
+    template_path = first.path if first else next(iter(used), None)
     if template_path is None:
         raise UnreadableObject("the study has no instance to take its patient and study from")
     headers = {stack.frames[0].sop_instance_uid: _header(stack.frames[0].path) for stack in stacks}
+    pictures = {uid: _header(parts[uid][1]) for uid in map(picture_key, used_pictures(findings))}
     template = _header(template_path)
-    paths = [frame.path for _, frame in frames] or [template_path]
-    date, time = max((_moment(path) for path in paths), default=_NOWHEN)
-    imaging = next(iter(headers.values()), template)
+    date, time = max((_moment(path) for path in used or [template_path]), default=_NOWHEN)
+    imaging = next(iter([*headers.values(), *pictures.values()]), template)
     return Source(
         study_uid=study.uid,
         patient_and_study=tuple(_patient_and_study(template)),
@@ -110,8 +115,9 @@ def read_source(findings: Findings, study: Study) -> Source:
         acquisition=_acquisition(imaging),
         date=date,
         time=time,
-        instances=_references(frames, first),
+        instances=_references(frames, parts, first),
         slice_thickness_mm={uid: _thickness(header) for uid, header in headers.items()},
+        pictures=pictures,
     )
 
 
@@ -130,6 +136,32 @@ def stack_key(stack: Stack) -> StackKey:
     return stack.frames[0].sop_instance_uid, stack.frames[0].frame
 
 
+def used_pictures(findings: Findings) -> tuple[Picture, ...]:
+    """The slides and photographs that were read, each object once."""
+    return tuple({picture_key(reading.picture): reading.picture for reading in findings.readings}.values())
+
+
+def used_parts(findings: Findings) -> dict[UID, tuple[tuple[UID, UID, UID], Path]]:
+    """SOP Instance UID -> (its reference, file): photographs, and every part of the slides' finest levels."""
+    parts: dict[UID, tuple[tuple[UID, UID, UID], Path]] = {}
+    for picture in used_pictures(findings):
+        if isinstance(picture, Photograph):
+            names = picture.series_uid, picture.sop_class_uid, picture.sop_instance_uid
+            parts[picture.sop_instance_uid] = names, picture.path
+            continue
+        for part in picture.base.parts:
+            names = part.series_uid, part.sop_class_uid, part.sop_instance_uid
+            parts[part.sop_instance_uid] = names, part.path
+    return parts
+
+
+def picture_key(picture: Picture) -> UID:
+    """What tells one picture of a study from another, the same on every run."""
+    if isinstance(picture, Photograph):
+        return picture.sop_instance_uid
+    return picture.base.parts[0].sop_instance_uid
+
+
 def _first_of_each_instance(stacks: Sequence[Stack]) -> list[tuple[Stack, FrameRef]]:
     firsts: dict[UID, tuple[Stack, FrameRef]] = {}
     for stack in stacks:
@@ -139,10 +171,13 @@ def _first_of_each_instance(stacks: Sequence[Stack]) -> list[tuple[Stack, FrameR
 
 
 def _references(
-    frames: Sequence[tuple[Stack, FrameRef]], first: StoredInstance | None
+    frames: Sequence[tuple[Stack, FrameRef]],
+    parts: Mapping[UID, tuple[tuple[UID, UID, UID], Path]],
+    first: StoredInstance | None,
 ) -> tuple[tuple[UID, UID, UID], ...]:
-    if frames:
-        return tuple((stack.series_uid, f.sop_class_uid, f.sop_instance_uid) for stack, f in frames)
+    of_stacks = tuple((stack.series_uid, f.sop_class_uid, f.sop_instance_uid) for stack, f in frames)
+    if of_stacks or parts:
+        return (*of_stacks, *(names for names, _ in parts.values()))
     return ((first.series_uid, first.sop_class_uid, first.sop_instance_uid),) if first else ()
 
 
@@ -190,7 +225,7 @@ def _typed(header: Dataset, tag: int) -> DataElement | RawDataElement | None:
         return None
     vr = dictionary_VR(tag)
     if vr == "SQ":
-        return DataElement(tag, "SQ", [_copied(item) for item in header[tag].value])
+        return DataElement(tag, "SQ", [copied(item) for item in header[tag].value])
     raw: Any = header.get_item(tag)  # Any: RawDataElement | DataElement, alike here
     if not raw.is_raw:
         return DataElement(tag, vr, raw.value)
@@ -199,13 +234,13 @@ def _typed(header: Dataset, tag: int) -> DataElement | RawDataElement | None:
     return RawDataElement(BaseTag(tag), vr, len(raw.value or b""), raw.value or b"", 0, False, True, True)
 
 
-def _copied(item: Dataset) -> Dataset:
+def copied(item: Dataset) -> Dataset:
     """A copy that no longer remembers the file's encoding."""
     copy = Dataset()
     for element in item:
         if element.tag.is_private:
             continue
-        value = [_copied(nested) for nested in element.value] if element.VR == "SQ" else element.value
+        value = [copied(nested) for nested in element.value] if element.VR == "SQ" else element.value
         copy.add(DataElement(element.tag, element.VR, value))
     return copy
 

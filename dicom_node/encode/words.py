@@ -61,7 +61,7 @@ def operating_point(verdict: Verdict) -> str:
     point = verdict.operating_point
     text = (
         f"Operating point: negative below {percent(point.low)}, positive from {percent(point.high)}, "
-        f"indeterminate between; single threshold {percent(point.threshold)}. {_sentence(point.chosen_on)}"
+        f"indeterminate between; single threshold {percent(point.threshold)}. {sentence(point.chosen_on)}"
     )
     rates = [("Sensitivity", point.sensitivity), ("Specificity", point.specificity)]
     return " ".join([text, *(_rate(name, rate) for name, rate in rates if rate)]).strip()
@@ -124,16 +124,16 @@ def ranges(numbers: Sequence[int]) -> str:
 def algorithm(model: Algorithm) -> str:
     parts = [
         f"Model: {plain(model.name)}, version {plain(model.version)}, weights sha256 {model.digest}.",
-        _sentence(model.description),
-        _sentence(f"Trained on: {model.trained_on}") if model.trained_on else "",
-        _sentence(f"Limits: {model.limits}") if model.limits else "",
+        sentence(model.description),
+        sentence(f"Trained on: {model.trained_on}") if model.trained_on else "",
+        sentence(f"Limits: {model.limits}") if model.limits else "",
     ]
     return " ".join(part for part in parts if part)
 
 
 def report(findings: Findings, study: Study) -> tuple[str, ...]:
     """All that is said beside the verdict's own sentence, one entry for each line of a report."""
-    return tuple(text for text in (*_of_verdict(findings, study), *_of_making(findings)) if text)
+    return tuple(text for text in (*_of_verdict(findings, study), *making(findings)) if text)
 
 
 def _of_verdict(findings: Findings, study: Study) -> Iterable[str]:
@@ -146,16 +146,21 @@ def _of_verdict(findings: Findings, study: Study) -> Iterable[str]:
     yield from (slices(part, study) for part in findings.sequences)
     if findings.lead is not None and findings.maps:
         yield lead(findings.lead)
-    yield from (f"Warning: {_sentence(text)}" for text in verdict.warnings)
+    yield from warnings(verdict)
 
 
-def _of_making(findings: Findings) -> Iterable[str]:
+def warnings(verdict: Verdict) -> Iterable[str]:
+    return (f"Warning: {sentence(text)}" for text in verdict.warnings)
+
+
+def making(findings: Findings) -> Iterable[str]:
+    """With what the results were made, what they are not for, and that nobody has looked yet."""
     yield from (algorithm(model) for model in findings.algorithms)
-    yield f"Limits: {_sentence(findings.limits)}"
+    yield f"Limits: {sentence(findings.limits)}"
     yield f"{CAUTION}."
     yield UNVERIFIED
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     text = plain(text)
     return text if not text or text[-1] in ".!?" else f"{text}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,8 +19,7 @@ _JAXP = [f"-Djdk.xml.{limit}=0" for limit in ("xpathExprOpLimit", "xpathExprGrpL
 
 def dciodvfy_errors(path: Path) -> list[str]:
     """What dicom3tools' dciodvfy calls an error against PS3.3."""
-    _require("dciodvfy", "dicom3tools")
-    done = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([_dicom3("dciodvfy"), "-new", path], capture_output=True, text=True, timeout=60, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     return [line for line in lines if line.startswith(("Error", "Abort"))]
 
@@ -36,10 +36,13 @@ def pixelmed_errors(path: Path) -> list[str]:
 
 
 def dcentvfy_errors(paths: Iterable[Path]) -> list[str]:
-    """Where dicom3tools' dcentvfy finds files at odds about patient, study, series or frame of reference."""
-    _require("dcentvfy", "dicom3tools")
-    done = subprocess.run(["dcentvfy", *paths], capture_output=True, text=True, timeout=120, check=False)
-    return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+    """Where dicom3tools' dcentvfy finds files at odds about patient, study, series or frame of reference.
+
+    What they refer to need not be among them.
+    """
+    done = subprocess.run([_dicom3("dcentvfy"), *paths], capture_output=True, text=True, timeout=120, check=False)
+    said = (done.stdout + done.stderr).splitlines()
+    return [line for line in said if line.startswith("Error") and "that was referenced" not in line]
 
 
 def dcmpschk_errors(path: Path) -> list[str]:
@@ -66,6 +69,15 @@ def dsrdump(path: Path) -> str:
     done = subprocess.run(["dsrdump", "+Pl", path], capture_output=True, text=True, timeout=60, check=False)
     assert not done.returncode, done.stderr
     return done.stdout
+
+
+def _dicom3(program: str) -> str:
+    """The one beside this Python where the wheel is installed: a distribution's may not know new objects."""
+    own = Path(sys.executable).with_name(program)
+    if own.is_file():
+        return str(own)
+    _require(program, "dicom3tools")
+    return program
 
 
 def _require(program: str, package: str) -> None:
