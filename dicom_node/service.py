@@ -2,7 +2,7 @@
 
     serve ── receive   C-ECHO, C-STORE (T1)
           ├─ web       STOW-RS (T1); health and metrics
-          ├─ tick      headers, assemble, route (T2); deliver (T4)
+          ├─ tick      headers, assemble, route (T2); deliver (T4); work items of worklists
           └─ work      one per worker: leases, T3 ── sandbox: pixels and networks
 
 A part that dies is started again, with a growing pause. SIGTERM ends all of it cleanly;

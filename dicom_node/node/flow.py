@@ -82,8 +82,14 @@ def assemble_and_route(
 
 
 def senders(node: Node, pending: PendingStudy) -> tuple[str, ...]:
-    """Who sent the study; anybody may have, where that was lost with its row (see `recover.py`)."""
-    return tuple(node.config.peers) if recover.PEER in pending.peers else pending.peers
+    """Who sent the study; anybody may have, where that was lost with its row (see `recover.py`).
+
+    Anybody but who manages a worklist and has no images: in a route's `from` it asks, by work items.
+    """
+    if recover.PEER not in pending.peers:
+        return pending.peers
+    peers = node.config.peers.values()
+    return tuple(peer.name for peer in peers if peer.may_send or peer.retrieve != "no")
 
 
 def assemble(study_uid: UID, revision: int, instances: Sequence[StoredInstance]) -> Study:
