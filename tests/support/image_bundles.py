@@ -16,9 +16,9 @@ HEADS = {
     "mobilenet_v2": {"layer": "features", "head": "classifier.1"},
     "mobilenet_v3_small": {"layer": "features", "head": "classifier"},
     "resnet18": {"layer": "layer4", "head": "fc"},
-    "densenet121": {"layer": "features", "head": "classifier"},
+    "DenseNet121": {"layer": "class_layers.relu", "head": "class_layers.out"},
 }
-"""Networks of torchvision, and where their Grad-CAM is."""
+"""Networks of torchvision, the last one MONAI's, and where their Grad-CAM is."""
 
 
 def image_bundle(models: Path, name: str = "cells", *, kind: str = "mobilenet_v2", size_px: int = 64,
@@ -76,7 +76,12 @@ def network(kind: str, size_px: int, seen: Any = None, grade: Any = None) -> Any
     from torch import nn
 
     torch.manual_seed(1)
-    made = getattr(torchvision.models, kind)(num_classes=4)
+    if kind == "DenseNet121":
+        from monai.networks.nets import DenseNet121
+
+        made = DenseNet121(spatial_dims=2, in_channels=3, out_channels=4)
+    else:
+        made = getattr(torchvision.models, kind)(num_classes=4)
     seen = parity.drawn(96, size_px, 5) if seen is None else seen
     images = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 127.5 - 1
     for module in made.modules():
