@@ -10,7 +10,7 @@ from dicom_node.dicom.provenance import MANUFACTURER
 from dicom_node.dicom.slide_facts import WHOLE_SLIDE
 from dicom_node.domain.series import StoredInstance
 from dicom_node.slide.decode import COLOURS, GREY, READ
-from dicom_node.slide.reader import MOST_TILES
+from dicom_node.slide.reader import MOST_TILE_PIXELS, MOST_TILES
 
 __all__ = ["WHOLE_SLIDE", "Member", "flavour_is_input", "is_ours", "member_of", "objection"]
 
@@ -138,6 +138,8 @@ def objection(instance: StoredInstance) -> str:
     member = member_of(instance)
     if member.tiles > MOST_TILES:
         return f"its {member.tiles} tiles are more than the {MOST_TILES} this node reads"
+    if member.tile[0] * member.tile[1] > MOST_TILE_PIXELS:
+        return f"its frames of {member.tile[0]} x {member.tile[1]} pixels are larger than this node reads"
     if not all(0.0 < um < 1e4 for um in member.um_per_px):
         return "it states no pixel spacing"
     if not member.tiled_full and not facts.get("placed") and (member.frames, member.tiles) != (1, 1):

@@ -11,6 +11,7 @@ _SOI, _SOS, _EOI = 0xD8, 0xDA, 0xD9
 _FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
 """SOF markers of JPEG (ITU-T T.81 B.1.1.3) and JPEG-LS."""
 _LONGEST_HEADER = 1 << 16
+_MOST_COMPONENTS = 4
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 """APP14 with transform 0: the components are R, G and B."""
 
@@ -83,6 +84,11 @@ def is_rgb(jpeg: Jpeg, photometric: str) -> bool:
     return photometric == "RGB" and not jpeg.jfif and not jpeg.subsampled
 
 
+def has_end(stream: bytes) -> bool:
+    """Whether a JPEG or JPEG-LS stream ends as it should, before padding; decoders may search long for it."""
+    return stream[-64:].rstrip(b"\0").endswith(b"\xff\xd9")
+
+
 def as_libjpeg_reads_rgb(stream: bytes) -> bytes:
     """A stream of R, G and B marked as such; without a mark libjpeg takes it for Y, Cb and Cr."""
     return stream[:2] + _ADOBE_RGB + stream[2:]
@@ -92,7 +98,7 @@ def size(stream: bytes) -> tuple[int, int] | None:
     """(rows, columns) of a JPEG, JPEG-LS, JPEG 2000 or JPEG XL stream; None where it is none of them."""
     if stream[:2] == b"\xff\xd8":
         jpeg = read_jpeg(stream)
-        return (jpeg.rows, jpeg.columns) if jpeg else None
+        return (jpeg.rows, jpeg.columns) if jpeg and len(jpeg.components) <= _MOST_COMPONENTS else None
     if stream[:2] == b"\xff\x0a":
         return _jpeg_xl(stream[2:])
     if stream[:4] == b"\0\0\0\x0c":  # boxes, JP2 or JPEG XL
@@ -111,7 +117,9 @@ def _boxed(stream: bytes) -> tuple[int, int] | None:
 
 def _jpeg_2000(stream: bytes) -> tuple[int, int] | None:
     """SIZ comes first, ITU-T T.800 A.5.1."""
-    if stream[:4] != b"\xff\x4f\xff\x51" or len(stream) < 40:
+    if stream[:4] != b"\xff\x4f\xff\x51" or len(stream) < 42:
+        return None
+    if not 0 < int.from_bytes(stream[40:42], "big") <= _MOST_COMPONENTS:
         return None
     right, bottom, left, top = (int.from_bytes(stream[8 + 4 * k : 12 + 4 * k], "big") for k in range(4))
     return bottom - top, right - left

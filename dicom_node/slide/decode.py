@@ -103,6 +103,8 @@ def _whole(frame: bytes, coding: Coding) -> Image:
         if stated != (coding.rows, coding.columns):
             size = f"{stated[0]} x {stated[1]} pixels" if stated else "no image"
             raise UnreadableObject(f"it decodes to {size}")
+    if coding.syntax in JPEG_LS and not codestream.has_end(frame):
+        raise UnreadableObject("its stream has no end")
     image = np.asarray(_decoder(coding.syntax)(frame, coding))
     if image.dtype != np.uint8 or image.shape[:2] != (coding.rows, coding.columns):
         raise UnreadableObject(f"it decodes to {image.dtype} {image.shape}")

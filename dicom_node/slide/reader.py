@@ -29,6 +29,8 @@ MOST_REGION_PIXELS = 1 << 28
 """Of one region."""
 MOST_TILES = 1 << 24
 """Of one focal plane of a level."""
+MOST_TILE_PIXELS = 1 << 26
+"""Of one frame: 8192 x 8192."""
 _STRIP_PIXELS = 1 << 24
 _WHITE = 255
 
@@ -214,8 +216,10 @@ class SlideReader:
 
     def _made(self, level: SlideLevel, plane: int, path: int) -> _Sheet:
         rows, columns = level.tile_grid
-        if rows * columns > MOST_TILES:
-            raise UnreadableObject(f"{rows} x {columns} tiles are more than this node reads")
+        if rows * columns > MOST_TILES or level.tile_rows * level.tile_columns > MOST_TILE_PIXELS:
+            raise UnreadableObject(
+                f"{rows} x {columns} tiles, or their pixels, are more than this node reads"
+            )
         parts = [part for part in level.parts if _holds(part, plane, path)]
         sources = tuple(self._source(part, level) for part in parts)
         if len(sources) == 1 and parts[0].tiled_full and parts[0].first_frame == 0:
