@@ -269,6 +269,11 @@ def _encoded(scan: Scan, tile: Image) -> bytes:
     return tile.tobytes()
 
 
+def frame_of(scan: Scan) -> bytes:
+    """The first frame as it is stored."""
+    return _encoded(scan, _tile(scan, 0, 0, 0, 0, 0))
+
+
 def file_of(scan: Scan, ds: Dataset, frames: Sequence[bytes]) -> bytes:
     """A PS3.10 file of a header and its frames."""
     meta = FileMetaDataset()
