@@ -108,7 +108,7 @@ def check(
         from dicom_node.train.phantoms import orientation
 
         log.start("WARNING")
-        findings += selftests({"MR": orientation.mr})
+        findings += selftests({"MR": orientation.mr, "slide": orientation.slide})
     if as_json:
         typer.echo(json.dumps([vars(item) for item in findings], indent=2))
     else:

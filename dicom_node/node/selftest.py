@@ -123,7 +123,7 @@ def _config(folder: Path, pipeline: str) -> Config:
     route = {"pipeline": pipeline, "from": ["scanner"], "to": ["pacs"]}
     return Config(
         node=NodeTable(data_dir=folder, ae_title=TITLE, pipelines_dir=MARKERS),
-        receive=Receive(host="127.0.0.1", port=_free_port(), reserve_mb=0),
+        receive=Receive(host="127.0.0.1", port=_free_port(), unwanted="store", reserve_mb=0),
         infer=Infer(threads=1),
         peer=(
             Peer(name="scanner", ae_title="SCANNER", host="127.0.0.1"),

@@ -18,6 +18,7 @@ from dicom_node.node.check import selftests
 from dicom_node.node.selftest import locate, through
 from dicom_node.train.phantoms import orientation
 from dicom_node.train.phantoms.orientation import directions, mr
+from dicom_node.train.phantoms.slides.spec import Layout
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,42 @@ def test_results_that_say_no_place_are_told(results: tuple[Marked, list[Dataset]
     assert silent
     with pytest.raises(PipelineError, match="none of"):
         locate(marked, silent)
+
+
+@pytest.fixture(scope="module")
+def slide_results() -> Iterator[tuple[Marked, list[Dataset]]]:
+    """A stack of focal planes in the layout that is hardest to read, through the whole path."""
+    with TemporaryDirectory() as folder:
+        marked = orientation.slide(Path(folder) / "images", layout=Layout.SPARSE, planes=3)
+        yield marked, through(marked, Path(folder))
+
+
+def test_every_mark_of_a_slide_is_within_a_tenth_of_a_pixel(
+    slide_results: tuple[Marked, list[Dataset]],
+) -> None:
+    """Annotations in slide coordinates, turned back into pixels by the Standard's own formula."""
+    marked, objects = slide_results
+
+    (located,) = locate(marked, objects)
+
+    assert "ANN" == located.form
+    assert located.farthest < 0.1
+
+
+@pytest.mark.parametrize("turned", ["left-right", "up-down", "both", "swapped", "shifted"])
+def test_no_mirror_image_of_a_slide_is_let_pass(
+    slide_results: tuple[Marked, list[Dataset]], turned: str
+) -> None:
+    marked, objects = slide_results
+    x, y = marked.places.T
+    places = {
+        "left-right": (1100 - x, y), "up-down": (x, 700 - y), "both": (1100 - x, 700 - y), "swapped": (y, x),
+        "shifted": (x + 2, y),
+    }[turned]  # fmt: skip
+
+    (located,) = locate(replace(marked, places=np.stack(places, axis=1)), objects)
+
+    assert not located.in_place(marked.pixel)
 
 
 def test_check_says_what_a_failed_selftest_met(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dicom_node.train.phantoms.slides.build import Wish
 from dicom_node.train.phantoms.slides.spec import Layout, OffsetTable, SlideSpec
 from dicom_node.train.phantoms.slides.write import write_slide
-from support.slides import crop_folder, slide_of
+from support.phantom_slides import crop_folder, slide_of
 from support.validators import dciodvfy_errors
 
 COUNTS_FRAMES = "NumberOfFrames does not match expected value for tiled total pixel matrix"

@@ -67,6 +67,8 @@ class Look:
     """Share of cells with a cleared zone around the nucleus, as koilocytes have."""
     two_nuclei: float = 0.0
     nucleolus: float = 0.0
+    balanced: bool = False
+    """A nucleus lets through as much light as if it were even, so that a blurred one looks even."""
 
 
 _SUPERFICIAL = Look((19, 26), (2.6, 3.3), (1.1, 1.5), 0.5, 0.10, 0.04, (_PINK, _SALMON, _ORANGE))
@@ -93,13 +95,13 @@ _SCC = Look(
     nucleolus=0.5,
 )  # fmt: skip
 _NILM = (_SUPERFICIAL, _INTERMEDIATE, _INTERMEDIATE, _PARABASAL)
-_PLAIN = Look((14, 18), (5.0, 5.8), (1.1, 1.3), 0.5, 0.08, 0.02, (_CYANOPHILIC, _PINK))
+_PLAIN = Look((14, 18), (5.0, 5.8), (1.1, 1.3), 0.5, 0.08, 0.02, (_CYANOPHILIC, _PINK), balanced=True)
 """What all cells look like from afar where differences are subtle."""
 _SUBTLE = {
     "NILM": _PLAIN,
-    "LSIL": replace(_PLAIN, grain_um=0.7, clumping=0.45, irregular=0.05),
-    "HSIL": replace(_PLAIN, grain_um=0.9, clumping=0.7, irregular=0.09),
-    "SCC": replace(_PLAIN, grain_um=1.0, clumping=0.9, irregular=0.13, nucleolus=1.0),
+    "LSIL": replace(_PLAIN, grain_um=0.7, clumping=0.3, irregular=0.04),
+    "HSIL": replace(_PLAIN, grain_um=0.9, clumping=0.42, irregular=0.06),
+    "SCC": replace(_PLAIN, grain_um=1.0, clumping=0.55, irregular=0.08, nucleolus=1.0),
 }
 _LOOKS = {"NILM": _NILM, "LSIL": (_LSIL,), "HSIL": (_HSIL,), "SCC": (_SCC,)}
 
@@ -201,4 +203,20 @@ def _nucleus(look: Look, rng: np.random.Generator, on: Paper, outline: Outline, 
     if rng.random() < look.nucleolus:
         spot = Outline(outline.x + float(x), outline.y + float(y), 0.9)
         dots += np.float32(0.9) * spot.mask(on, 0.3)
-    return np.asarray(darkness * inside * (np.clip(chromatin, 0.15, None) + membrane + dots), np.float32)
+    uneven = np.asarray(np.clip(chromatin, 0.15, None) + membrane + dots, np.float32)
+    if look.balanced:
+        uneven *= np.float32(_balance(darkness * uneven[inside > 0.5], darkness))
+    return np.asarray(darkness * inside * uneven, np.float32)
+
+
+def _balance(density: Array, darkness: float) -> float:
+    """By how much to multiply `density` for its mean transmission of red light to be that of `darkness`."""
+    red = float(_HAEMATOXYLIN[0])
+    low, high = 0.5, 4.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        if float(np.exp(-red * middle * density).mean()) > np.exp(-red * darkness):
+            low = middle
+        else:
+            high = middle
+    return low
