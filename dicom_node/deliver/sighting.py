@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -81,26 +81,12 @@ class Sighting:
     def _ask(self, peer: Peer, wanted: Sequence[Unseen], answers: _Answers) -> None:
         """Fills `answers` as they come. Raises DeliveryError or RetrieveError."""
         ends = time.monotonic() + LONGEST_S
-        with searching(self.config, peer) if peer.url else self._asking(peer) as shows:
+        with asking(self.config, peer) as shows:
             for one in wanted:
                 there = shows(one.study_uid, one.series_uid, one.sop_instance_uid)
                 answers.add(one, there=there)
                 if time.monotonic() > ends:
                     return
-
-    @contextmanager
-    def _asking(self, peer: Peer) -> Iterator[Question]:
-        """An association on which one question follows the other. Raises PeerUnreachable or PeerRefused."""
-        title, timeout_s = str(self.config.node.ae_title), self.config.deliver.timeout_s
-        contexts = [(STUDY_ROOT_FIND, str(ImplicitVRLittleEndian))]
-        with associated(peer, title, contexts, timeout_s, tls=self.config.tls) as association:
-            if not association.accepted_contexts:
-                raise QueryRefused(
-                    f"{name(peer)} does not answer queries (C-FIND, Study Root): allow it there, or set"
-                    ' `confirm = "no"`'
-                )
-            with Conversation(association, name(peer), timeout_s).open() as conversation:
-                yield lambda *uids: _shows(conversation, peer, *uids)
 
     def _record(self, peer: Peer, answers: _Answers) -> None:
         if not answers.shown:
@@ -122,6 +108,26 @@ class Sighting:
             asked_since=now - timedelta(days=self.config.deliver.give_up_after_days),
         )  # fmt: skip
         log.event("sighting.later", destination=peer.name, given_up=given_up)
+
+
+def asking(config: Config, peer: Peer) -> AbstractContextManager[Question]:
+    """One question after the other, as the peer speaks. Raises DeliveryError or RetrieveError."""
+    return searching(config, peer) if peer.url else _finding(config, peer)
+
+
+@contextmanager
+def _finding(config: Config, peer: Peer) -> Iterator[Question]:
+    """By one association. Raises PeerUnreachable or PeerRefused."""
+    title, timeout_s = str(config.node.ae_title), config.deliver.timeout_s
+    contexts = [(STUDY_ROOT_FIND, str(ImplicitVRLittleEndian))]
+    with associated(peer, title, contexts, timeout_s, tls=config.tls) as association:
+        if not association.accepted_contexts:
+            raise QueryRefused(
+                f"{name(peer)} does not answer queries (C-FIND, Study Root): allow it there, or set"
+                ' `confirm = "no"`'
+            )
+        with Conversation(association, name(peer), timeout_s).open() as conversation:
+            yield lambda *uids: _shows(conversation, peer, *uids)
 
 
 def _pause_s(attempt: int) -> float:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from uuid import uuid4
 
 from sqlalchemy import text
 
@@ -14,7 +15,9 @@ from dicom_node.audit.command import checked as audited
 from dicom_node.config import Config, Peer, Route, Worklist
 from dicom_node.deliver.probe import CLASSES, Probe
 from dicom_node.deliver.scu import echo
+from dicom_node.deliver.sighting import asking
 from dicom_node.deliver.stow import reach
+from dicom_node.domain.identity import UID
 from dicom_node.errors import DicomNodeError
 from dicom_node.infer.bundle import bundle_digests
 from dicom_node.infer.registry import pipelines
@@ -57,6 +60,11 @@ def check_all(config: Config) -> list[Finding]:
         ("routes", lambda: _routes(config)),
         *((f"models of {name}", _models_of(config, name)) for name in _routed(config)),
         *((f"peer {peer.name}", _peer_of(config, peer)) for peer in config.peer),
+        *(
+            (f"results shown by {peer.name}", partial(_shows, config, peer))
+            for peer in config.peer
+            if peer.confirm == "query"
+        ),
         *(
             (f"fetch from {peer.name}", partial(can_be_asked, config, peer))
             for peer in config.peer
@@ -173,6 +181,14 @@ def _peer_of(config: Config, peer: Peer) -> Callable[[], str]:
         return f"{answers}, accepts {', '.join(names)}" + (f"; not {', '.join(without)}" if without else "")
 
     return look
+
+
+def _shows(config: Config, peer: Peer) -> str:
+    nobodys = [UID(f"2.25.{uuid4().int}") for _ in range(3)]
+    with asking(config, peer) as shows:
+        if shows(nobodys[0], nobodys[1], nobodys[2]):
+            raise DicomNodeError(f"PACS {peer.name!r} says that it shows an object that nobody sent")
+    return "can be asked whether it shows an object"
 
 
 def _asked(config: Config, peer: Peer) -> frozenset[str]:

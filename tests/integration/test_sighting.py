@@ -11,9 +11,11 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_node.audit import report as audit_report
+from dicom_node.config import Config, Peer
 from dicom_node.deliver import sighting
 from dicom_node.dicom.uids import derived_uid
 from dicom_node.domain.identity import UID
+from dicom_node.node.check import check_all
 from dicom_node.store.history import History
 from dicom_node.store.sightings import QUESTIONS, SENT_AGAIN_AT_MOST
 from support.deliveries import Bench
@@ -314,3 +316,20 @@ def test_orthanc_is_searched_by_qido(site: Any, tmp_path: Path) -> None:
         at.due(seconds=11)
 
     assert ["seen", "not seen yet: question 1 of 7"] == at.words()
+
+
+def checked(port: int) -> tuple[bool, str]:
+    config = Config(peer=[Peer(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, confirm="query")])
+    (found,) = (one for one in check_all(config) if one.what == "results shown by pacs")
+    return found.ok, found.sentence
+
+
+def test_check_says_whether_the_pacs_can_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first result is sent: one that may be asked, and one that answers no query."""
+    monkeypatch.chdir(tmp_path)
+    with orthanc(tmp_path / "orthanc", ae_title="PACS", settings=ASKABLE) as pacs:
+        assert (True, "can be asked whether it shows an object") == checked(pacs.dicom_port)
+    with ScriptedScp() as deaf:
+        ok, sentence = checked(deaf.port)
+
+    assert not ok and "does not answer queries (C-FIND, Study Root): allow it there" in sentence
