@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pydicom
 import pytest
+from pydicom.sr._concepts_dict import concepts
 
 from dicom_node.train.phantoms.slides.build import Wish
-from dicom_node.train.phantoms.slides.spec import Layout, OffsetTable, SlideSpec
+from dicom_node.train.phantoms.slides.spec import STAINS, Layout, OffsetTable, SlideSpec
 from dicom_node.train.phantoms.slides.write import write_slide
 from support.phantom_slides import crop_folder, slide_of
 from support.validators import dciodvfy_errors
@@ -35,6 +38,35 @@ def test_dciodvfy_finds_no_error_in_any_layout(layout: Layout, table: OffsetTabl
                 e for e in dciodvfy_errors(path) if layout is not Layout.SPARSE or COUNTS_FRAMES not in e
             ]
         )
+    }
+
+
+@pytest.mark.parametrize("stain", STAINS.values())
+def test_every_code_is_in_the_dictionaries_of_ps3_16(stain: str, tmp_path: Path) -> None:
+    """As pydicom has them: value, scheme and meaning belong together."""
+    scene = slide_of(crop_folder(tmp_path / "cells"), SlideSpec("t", 300, 260, stain=stain), Wish(1))
+    ds = pydicom.dcmread(write_slide(scene, tmp_path / "out")[0], stop_before_pixels=True)
+    coded = [one for one in everything_in(ds) if "CodeValue" in one]
+
+    assert len(coded) >= 8
+    assert [] == [
+        f"{one.CodeValue} {one.CodeMeaning}"
+        for one in coded
+        if one.CodeMeaning.lower() not in meanings(one.CodingSchemeDesignator, one.CodeValue)
+    ]
+
+
+def everything_in(ds: pydicom.Dataset) -> Iterator[pydicom.Dataset]:
+    yield ds
+    for element in ds:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from everything_in(item)
+
+
+def meanings(scheme: str, value: str) -> set[str]:
+    return {
+        found[value][0].partition(" (")[0].lower() for found in concepts[scheme].values() if value in found
     }
 
 

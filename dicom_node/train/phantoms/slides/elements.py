@@ -30,8 +30,8 @@ NO_RATIO = "00001.0000"
 _STAINS = {
     "papanicolaou": (
         ("12710003", "hematoxylin stain"),
-        ("33422004", "orange g stain"),
-        ("55645001", "light green sf stain"),
+        ("54221006", "orange G stain"),
+        ("89139001", "light green SF stain"),
     ),
     "may-gruenwald-giemsa": (("255803006", "may-Grunwald giemsa stain"),),
 }
@@ -148,7 +148,7 @@ def _specimen(ds: Dataset, spec: SlideSpec) -> None:
     step.SpecimenPreparationStepContentItemSequence = [
         _item("TEXT", _code("121041", "DCM", "Specimen Identifier"), specimen.SpecimenIdentifier),
         _item(
-            "CODE", _code("111701", "DCM", "Processing type"), _code("127790008", "SCT", "Staining procedure")
+            "CODE", _code("111701", "DCM", "Processing type"), _code("127790008", "SCT", "Staining")
         ),
         *(
             _item("CODE", _code("424361007", "SCT", "Using substance"), _code(value, "SCT", meaning))
