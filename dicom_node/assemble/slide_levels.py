@@ -20,6 +20,7 @@ _NEAR = 0.1
 """Part of the step by which focal planes may be off."""
 _UM_APART = 0.005
 """Heights nearer than this are one."""
+_OVERLAP = "the focal planes of level {} in different instances overlap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +171,18 @@ def _stack(
         own = _heights(number, whole, unit)
         if heights and own[0] - heights[-1] < _UM_APART:
             same = len(ordered) > 1 and abs(own[0] - heights[-1]) < _UM_APART
-            overlap = f"the focal planes of level {number} in different instances overlap"
-            raise UnfaithfulGeometry(f"level {number} is here twice" if same else overlap)
+            raise UnfaithfulGeometry(_twice(number, ordered) if same else _OVERLAP.format(number))
         placed.append((len(heights), whole))
         heights += own
     _check_planes(number, ordered, heights)
     return heights, placed
+
+
+def _twice(number: int, wholes: Sequence[_Whole]) -> str:
+    """One copy too many, or focal planes of which nobody can say which is which."""
+    if max(whole.expected_planes for whole in wholes) > 1:
+        return f"focal planes of level {number} are in instances that state one and the same height"
+    return f"level {number} is here twice"
 
 
 def _heights(number: int, whole: _Whole, unit: float) -> list[float]:

@@ -56,6 +56,7 @@ _NUMBERS = {"width_mm": (0x00480001, "FL"), "height_mm": (0x00480002, "FL")}
 _IMAGE_TYPE, _CONTAINER, _EDF, _ORIENTATION = 0x00080008, 0x00400512, 0x00480012, 0x00480102
 _ORIGIN, _X, _Y, _Z = 0x00480008, 0x0040072A, 0x0040073A, 0x0040074A
 _SHARED, _MEASURES, _SPACING, _BETWEEN = 0x52009229, 0x00289110, 0x00280030, 0x00180088
+_POSITION = 0x0048021A
 _PATHS, _PATH = 0x00480105, 0x00480106
 _SPECIMENS, _PREPARATION, _STEP_CONTENT = 0x00400560, 0x00400610, 0x00400612
 _CONCEPT, _CODE, _VALUE, _MEANING = 0x0040A043, 0x0040A168, 0x00080100, 0x00080104
@@ -125,11 +126,16 @@ def _sparse(path: Path, frames: int) -> dict[str, object]:
 
 
 def _origin(data_set: Dataset) -> list[float] | None:
-    """X and Y in mm, Z as stored."""
-    for item in values.items(data_set, _ORIGIN)[:1]:
-        x, y, z = (values.number(item, tag) for tag in (_X, _Y, _Z))
-        return [x or 0.0, y or 0.0, z or 0.0]
-    return None
+    """X and Y in mm, Z as stored; that of all frames where the origin has none."""
+    origin = values.items(data_set, _ORIGIN)[:1]
+    shared = [
+        at for group in values.items(data_set, _SHARED)[:1] for at in values.items(group, _POSITION)[:1]
+    ]
+    z = next((z for item in (*origin, *shared) if (z := values.number(item, _Z)) is not None), None)
+    if not origin and z is None:
+        return None
+    x, y = (values.number(origin[0], tag) if origin else None for tag in (_X, _Y))
+    return [x or 0.0, y or 0.0, z or 0.0]
 
 
 def _measures(data_set: Dataset) -> dict[str, object]:

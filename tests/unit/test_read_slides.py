@@ -25,12 +25,16 @@ def said(paths: list[Path]) -> list[str]:
     return slides.slides_of(paths)[2]
 
 
-def changed(path: Path, **attributes: object) -> Path:
-    """The file with other values."""
+def changed_data_set(path: Path, **attributes: object) -> Dataset:
     ds = dcmread(path)
     for keyword, value in attributes.items():
         setattr(ds, keyword, value)
-    ds.save_as(path)
+    return ds
+
+
+def changed(path: Path, **attributes: object) -> Path:
+    """The file with other values."""
+    changed_data_set(path, **attributes).save_as(path)
     return path
 
 
@@ -100,6 +104,27 @@ def test_missing_planes_at_the_end_are_counted_where_their_number_is_stated(tmp_
 
     assert [] == said(paths)
     assert ["series 3, slide: 3 of 4 focal planes of level 0 are here"] == said(paths[:3])
+
+
+def test_planes_may_state_their_height_for_all_frames_or_not_at_all(tmp_path: Path) -> None:
+    """It may stand in the shared groups instead of the origin; nobody guesses which of equal ones is which."""
+    paths = slides.write(Scan(planes=3, layout="planes"), tmp_path)
+    for k, path in enumerate(paths):
+        ds = changed_data_set(path, TotalPixelMatrixFocalPlanes=3)
+        del ds.TotalPixelMatrixOriginSequence[0].ZOffsetInSlideCoordinateSystem
+        place = Dataset()
+        place.ZOffsetInSlideCoordinateSystem = 2.0 * k
+        ds.SharedFunctionalGroupsSequence[0].PlanePositionSlideSequence = [place]
+        ds.save_as(path)
+    assert (0.0, 2.0, 4.0) == slides.slide_of(paths).base.planes_um
+
+    for path in paths:
+        ds = changed_data_set(path)
+        del ds.SharedFunctionalGroupsSequence[0].PlanePositionSlideSequence
+        ds.save_as(path)
+    assert [
+        "series 3, slide: focal planes of level 0 are in instances that state one and the same height"
+    ] == said(paths)
 
 
 def test_a_coarse_level_that_lacks_something_is_left_out_aloud(tmp_path: Path) -> None:
