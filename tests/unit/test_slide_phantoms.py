@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from dicom_node.errors import InvalidValue, UnreadableObject
 from dicom_node.train.phantoms.command import app
+from dicom_node.train.phantoms.orientation import marked_slide
 from dicom_node.train.phantoms.slides import cytology as papanicolaou
 from dicom_node.train.phantoms.slides import smear as blood
 from dicom_node.train.phantoms.slides.build import Wish, build_slide
@@ -379,3 +380,31 @@ def test_crops_of_nowhere_are_refused(tmp_path: Path) -> None:
         read_labels(tmp_path)
     with pytest.raises(UnreadableObject, match="no cell"):
         Crops([])
+
+
+def test_overview_and_pyramid_agree_where_a_mark_lies_on_the_glass(tmp_path: Path) -> None:
+    """The red corner of the orientation slide, in slide coordinates by each picture's own geometry."""
+    made = replace(marked_slide().spec, um_per_px=10.0)  # 11 x 7 mm, so that an overview shows it
+    scene = Scene(made, marked_slide().sprites, marked_slide().placed)
+    by_type = {}
+    for path in write_slide(scene, tmp_path):
+        ds = pydicom.dcmread(path)
+        by_type.setdefault(ds.ImageType[2], ds)
+
+    places = {kind: middle_of_red_mm(by_type[kind]) for kind in ("THUMBNAIL", "OVERVIEW")}
+
+    marked = np.array([40 + 24, 90 + 24]) * 0.01  # mm along a row, along a column
+    expected = np.array([22.0, 50.0]) - marked[::-1]
+    assert places["THUMBNAIL"] == pytest.approx(expected, abs=0.02)
+    assert places["OVERVIEW"] == pytest.approx(expected, abs=0.1)
+
+
+def middle_of_red_mm(ds: pydicom.Dataset) -> npt.NDArray[np.float64]:
+    """X and Y of the middle of all that is red in a single-frame picture (PS3.3 C.8.12.2.1.1)."""
+    image = simplejpeg.decode_jpeg(next(generate_frames(ds.PixelData, number_of_frames=1))).astype(int)
+    rows, columns = np.nonzero((image[..., 0] - image[..., 1] > 80) & (image[..., 0] - image[..., 2] > 80))
+    first = ds.TotalPixelMatrixOriginSequence[0]
+    along, down = np.array(ds.ImageOrientationSlide, float).reshape(2, 3)[:, :2]
+    spacing = float(ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing[0])
+    corner = np.array([first.XOffsetInSlideCoordinateSystem, first.YOffsetInSlideCoordinateSystem], float)
+    return corner + spacing * (columns.mean() * along + rows.mean() * down)

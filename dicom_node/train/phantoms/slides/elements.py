@@ -1,7 +1,7 @@
 """The header of one instance of a generated slide: everything of PS3.3 A.32.8 except frames and pixels.
 
-Row direction runs along -Y of the slide and column direction along -X, as with most scanners: the
-label is above, the first pixel near the far corner. Heights are over the slide's surface.
+Row direction of the specimen runs along -Y of the slide and column direction along -X, as with most
+scanners; overview and label stand upright. Heights are over the slide's surface.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from dicom_node.dicom.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSI
 from dicom_node.train.phantoms.slides.spec import Layout, SlideSpec
 
 DATE, TIME = "20200102", "100000"
-ORIENTATION = (0.0, -1.0, 0.0, -1.0, 0.0, 0.0)
-"""Image Orientation (Slide) (0048,0102)."""
-CORNER_MM = (22.0, 50.0)
-"""X and Y of the outer corner of the first pixel."""
+GLASS_MM = (25.0, 75.0)
+"""X and Y of the corner of the glass that is farthest from the origin of the slide coordinate system."""
 SURFACE_UM = 100.0
 """Height of the middle of the stack over the slide's surface."""
 NO_RATIO = "00001.0000"
@@ -36,6 +34,22 @@ _STAINS = {
     "may-gruenwald-giemsa": (("255803006", "may-Grunwald giemsa stain"),),
 }
 Flavour = Literal["VOLUME", "THUMBNAIL", "LABEL", "OVERVIEW"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stands:
+    """How a picture lies on the glass, seen from above."""
+
+    corner_mm: tuple[float, float]
+    """X and Y of the outer corner of the first pixel."""
+    orientation: tuple[float, float, float, float, float, float]
+    """Image Orientation (Slide) (0048,0102)."""
+
+
+ON_GLASS = Stands((22.0, 50.0), (0.0, -1.0, 0.0, -1.0, 0.0, 0.0))
+"""The specimen: rows run along the glass, as with most scanners."""
+UPRIGHT = Stands((0.0, GLASS_MM[1]), (1.0, 0.0, 0.0, 0.0, -1.0, 0.0))
+"""Overview and label: the label above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,7 @@ class Instance:
     spacing_mm: float
     frames: int
     sparse: bool = False
+    stands: Stands = ON_GLASS
     part: tuple[int, int, int] = (1, 1, 0)
     """Number in the concatenation, of how many, and frames before it."""
 
@@ -82,12 +97,16 @@ def instance_uid(spec: SlideSpec, instance: Instance) -> str:
     return slide_uid(spec, *one, instance.rows, instance.columns)
 
 
-def origin(spec: SlideSpec, spacing_mm: float, plane: int) -> tuple[float, float, float]:
+def origin(
+    spec: SlideSpec, spacing_mm: float, plane: int, stands: Stands = ON_GLASS
+) -> tuple[float, float, float]:
     """Centre of a level's first pixel in the slide coordinate system: x and y in mm, z of a plane in um.
 
     The Standard counts height in micrometres there (PS3.3 C.8.12.6.1), and Spacing Between Slices in mm.
     """
-    x, y = (corner - spacing_mm / 2 for corner in CORNER_MM)
+    along, down = stands.orientation[:2], stands.orientation[3:5]
+    half = spacing_mm / 2
+    x, y = (corner + half * (a + d) for corner, a, d in zip(stands.corner_mm, along, down, strict=True))
     return x, y, SURFACE_UM + spec.heights_um()[plane]
 
 
@@ -147,9 +166,7 @@ def _specimen(ds: Dataset, spec: SlideSpec) -> None:
     step = Dataset()
     step.SpecimenPreparationStepContentItemSequence = [
         _item("TEXT", _code("121041", "DCM", "Specimen Identifier"), specimen.SpecimenIdentifier),
-        _item(
-            "CODE", _code("111701", "DCM", "Processing type"), _code("127790008", "SCT", "Staining")
-        ),
+        _item("CODE", _code("111701", "DCM", "Processing type"), _code("127790008", "SCT", "Staining")),
         *(
             _item("CODE", _code("424361007", "SCT", "Using substance"), _code(value, "SCT", meaning))
             for value, meaning in _STAINS[spec.stain]
@@ -207,12 +224,12 @@ def _tiles(ds: Dataset, spec: SlideSpec, instance: Instance) -> None:
     ds.TotalPixelMatrixFocalPlanes = planes
     ds.ImagedVolumeHeight, ds.ImagedVolumeWidth = instance.rows * spacing, instance.columns * spacing
     ds.ImagedVolumeDepth = planes * spec.pitch_um
-    x, y, z = origin(spec, spacing, instance.planes[0])
+    x, y, z = origin(spec, spacing, instance.planes[0], instance.stands)
     first = Dataset()
     first.XOffsetInSlideCoordinateSystem, first.YOffsetInSlideCoordinateSystem = decimal(x), decimal(y)
     first.ZOffsetInSlideCoordinateSystem = decimal(z)
     ds.TotalPixelMatrixOriginSequence = [first]
-    ds.ImageOrientationSlide = list(ORIENTATION)
+    ds.ImageOrientationSlide = list(instance.stands.orientation)
     measures = Dataset()
     measures.PixelSpacing = [decimal(spacing)] * 2
     measures.SliceThickness = measures.SpacingBetweenSlices = decimal(spec.pitch_um / 1000)

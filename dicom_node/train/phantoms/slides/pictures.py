@@ -8,23 +8,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from dicom_node.train.phantoms.slides.elements import CORNER_MM, Flavour
+from dicom_node.train.phantoms.slides.elements import GLASS_MM, ON_GLASS, UPRIGHT, Flavour, Stands
 from dicom_node.train.phantoms.slides.scene import Scene
 
 _LONGEST = 1024
 _OVERVIEW_MM_PER_PX = 0.1
-_GLASS_MM = (75, 25)
-"""Along the slide, across it."""
 _LABEL_MM = 20
 Picture = npt.NDArray[np.uint8]
 
 
-def pictures(scene: Scene) -> Iterator[tuple[Flavour, Picture, float]]:
-    """Each picture with its pixel spacing in mm."""
+def pictures(scene: Scene) -> Iterator[tuple[Flavour, Picture, float, Stands]]:
+    """Each picture with its pixel spacing in mm and how it lies on the glass."""
     small, level = thumbnail(scene)
-    yield "THUMBNAIL", small, scene.spec.spacing_mm(level)
-    yield "OVERVIEW", overview(scene, small), _OVERVIEW_MM_PER_PX
-    yield "LABEL", label(), _OVERVIEW_MM_PER_PX
+    yield "THUMBNAIL", small, scene.spec.spacing_mm(level), ON_GLASS
+    yield "OVERVIEW", overview(scene, small), _OVERVIEW_MM_PER_PX, UPRIGHT
+    yield "LABEL", label(), _OVERVIEW_MM_PER_PX, UPRIGHT
 
 
 def thumbnail(scene: Scene) -> tuple[Picture, int]:
@@ -37,21 +35,25 @@ def thumbnail(scene: Scene) -> tuple[Picture, int]:
 
 
 def overview(scene: Scene, small: Picture) -> Picture:
-    """The glass as a camera sees it: label above, specimen where the slide coordinates put it."""
-    tall, wide = (round(side / _OVERVIEW_MM_PER_PX) for side in _GLASS_MM)
-    image = Image.new("RGB", (wide, tall), (228, 230, 228))
+    """The glass as a camera sees it: label above, specimen where the slide coordinates put it.
+
+    Columns of the specimen run down the glass, its rows to the left.
+    """
+    spec, px = scene.spec, 1 / _OVERVIEW_MM_PER_PX
+    across, down = (round(side * px) for side in GLASS_MM)
+    image = Image.new("RGB", (across, down), (228, 230, 228))
     image.paste(Image.fromarray(label()), (0, 0))
-    px = 1 / _OVERVIEW_MM_PER_PX
-    spec, mm = scene.spec, scene.spec.spacing_mm(0)
-    wide, tall = (max(1, round(n * mm * px)) for n in (spec.width, spec.height))
-    left, top = round((_GLASS_MM[1] - CORNER_MM[0]) * px), round((_GLASS_MM[0] - CORNER_MM[1]) * px)
-    image.paste(Image.fromarray(small).resize((wide, tall), Image.Resampling.BOX), (left, top))
+    wide, tall = (max(1, round(n * spec.spacing_mm(0) * px)) for n in (spec.height, spec.width))
+    x, y = ON_GLASS.corner_mm
+    seen = Image.fromarray(np.ascontiguousarray(np.rot90(small, -1)))
+    place = round(x * px) - wide, round((GLASS_MM[1] - y) * px)
+    image.paste(seen.resize((wide, tall), Image.Resampling.BOX), place)
     return np.asarray(image)
 
 
 def label() -> Picture:
     """What is written on the glass: that nobody's cells are on it."""
-    wide, tall = round(_GLASS_MM[1] / _OVERVIEW_MM_PER_PX), round(_LABEL_MM / _OVERVIEW_MM_PER_PX)
+    wide, tall = round(GLASS_MM[0] / _OVERVIEW_MM_PER_PX), round(_LABEL_MM / _OVERVIEW_MM_PER_PX)
     image = Image.new("RGB", (wide, tall), "white")
     draw = ImageDraw.Draw(image)
     draw.rectangle((4, 4, wide - 5, tall - 5), outline=(40, 40, 40), width=2)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_node.train.phantoms.slides.elements import (
-    CORNER_MM,
-    ORIENTATION,
+    ON_GLASS,
     SURFACE_UM,
     series_uid,
     study_uid,
@@ -62,8 +61,8 @@ def facts(scene: Scene) -> dict[str, Any]:  # Any: JSON values
         **asdict(scene.spec),
         "study_uid": study_uid(scene.spec),
         "series_uid": series_uid(scene.spec),
-        "orientation": list(ORIENTATION),
-        "corner_mm": list(CORNER_MM),
+        "orientation": list(ON_GLASS.orientation),
+        "corner_mm": list(ON_GLASS.corner_mm),
         "middle_plane_um": SURFACE_UM,
         "heights_um": list(scene.spec.heights_um()),
         "cells": {name: int((labels == k).sum()) for k, name in enumerate(scene.sprites.classes)},

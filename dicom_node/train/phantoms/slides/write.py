@@ -16,7 +16,7 @@ import numpy.typing as npt
 import simplejpeg
 
 from dicom_node.train.phantoms.slides import pictures
-from dicom_node.train.phantoms.slides.elements import Flavour, Instance, data_set, origin, planes_of
+from dicom_node.train.phantoms.slides.elements import Flavour, Instance, Stands, data_set, origin, planes_of
 from dicom_node.train.phantoms.slides.scene import Scene
 from dicom_node.train.phantoms.slides.spec import Layout, SlideSpec
 from dicom_node.train.phantoms.slides.stream import Places, write_frames
@@ -32,8 +32,8 @@ def write_slide(scene: Scene, out: Path) -> list[Path]:
     for level in range(scene.spec.levels):
         for planes in planes_of(scene.spec):
             writer.level(level, planes)
-    for flavour, picture, spacing_mm in pictures.pictures(scene):
-        writer.picture(flavour, picture, spacing_mm)
+    for flavour, picture, spacing_mm, stands in pictures.pictures(scene):
+        writer.picture(flavour, picture, spacing_mm, stands)
     return writer.paths
 
 
@@ -61,11 +61,13 @@ class _Writer:
             part = replace(whole, frames=int(stop - start), part=(number, parts, int(start)))
             self._write(part, self._frames(level, order[start:stop]), order[start:stop])
 
-    def picture(self, flavour: Flavour, picture: npt.NDArray[np.uint8], spacing_mm: float) -> None:
+    def picture(
+        self, flavour: Flavour, picture: npt.NDArray[np.uint8], spacing_mm: float, stands: Stands
+    ) -> None:
         """A single-frame picture of the series: thumbnail, overview or label."""
         rows, columns = picture.shape[:2]
         middle = (self.spec.planes // 2,)
-        instance = Instance(flavour, 0, 0, rows, columns, rows, columns, middle, spacing_mm, 1)
+        instance = Instance(flavour, 0, 0, rows, columns, rows, columns, middle, spacing_mm, 1, stands=stands)
         self._write(instance, iter([encoded(picture, self.spec)]), None)
 
     def _write(
