@@ -107,7 +107,7 @@ def test_missing_planes_at_the_end_are_counted_where_their_number_is_stated(tmp_
 
 
 def test_planes_may_state_their_height_for_all_frames_or_not_at_all(tmp_path: Path) -> None:
-    """It may stand in the shared groups instead of the origin; nobody guesses which of equal ones is which."""
+    """It may stand in the shared groups, not the origin; which of equal ones is which is not guessed."""
     paths = slides.write(Scan(planes=3, layout="planes"), tmp_path)
     for k, path in enumerate(paths):
         ds = changed_data_set(path, TotalPixelMatrixFocalPlanes=3)
