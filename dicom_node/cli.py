@@ -291,10 +291,12 @@ def _show(rows: Any, as_json: bool, *, title: str) -> None:  # Any: JSON-able; l
 def _mount() -> None:
     """Commands that live beside what they do."""
     from dicom_node.bench.command import receive
+    from dicom_node.bench.slide import slide
     from dicom_node.train.command import evaluate, train
     from dicom_node.train.phantoms.command import app as phantom_app
 
     bench_app.command("receive")(receive)
+    bench_app.command("slide")(slide)
     app.command("train")(train)
     app.command("evaluate")(evaluate)
     app.add_typer(phantom_app, name="phantom")
