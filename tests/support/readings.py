@@ -79,7 +79,7 @@ def smear(
     folder: Path, *, cosines: Sequence[Sequence[float]] = USUAL, planes: int = 1, number: int = 1,
     rows: int = 900, columns: int = 1300, **attributes: object,
 ) -> Study:  # fmt: skip
-    """A study of one slide: levels of 0.5 and 2 um per pixel; `attributes` are set on both (`None` deletes)."""
+    """One slide, levels of 0.5 and 2 um per pixel; `attributes` are set on both (`None` deletes)."""
     folder.mkdir(parents=True, exist_ok=True)
     picture = painted(rows, columns)
     levels, stored = [], []
@@ -392,8 +392,8 @@ def _stored(data_set: Dataset, path: Path) -> StoredInstance:
     return StoredInstance(
         sop_instance_uid=UID(data_set.SOPInstanceUID), sop_class_uid=UID(data_set.SOPClassUID),
         transfer_syntax_uid=UID(data_set.file_meta.TransferSyntaxUID),
-        study_uid=UID(data_set.StudyInstanceUID), series_uid=UID(data_set.SeriesInstanceUID), digest=_digest(path), size_bytes=path.stat().st_size,
-        path=path, header={},
+        study_uid=UID(data_set.StudyInstanceUID), series_uid=UID(data_set.SeriesInstanceUID),
+        digest=_digest(path), size_bytes=path.stat().st_size, path=path, header={},
     )  # fmt: skip
 
 

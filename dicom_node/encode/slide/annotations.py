@@ -1,8 +1,9 @@
-"""Every cell as Microscopy Bulk Simple Annotations: one group per class, a rectangle and a probability each.
+"""Every cell as Microscopy Bulk Simple Annotations: one group per class, a box and a probability each.
 
-Written from whole arrays, so that a million cells take a second. On a slide of one focal plane
-the places are pixels of the finest level (2D); where it has several, they are millimetres of the
-slide coordinate system with the plane on which each cell decided (3D). PS3.3 A.87, C.37.1.
+A box is written as a polygon: not every reader knows rectangles. All is written from whole arrays,
+so that a million cells take a second. On a slide of one focal plane places are pixels of the finest
+level (2D); where it has several, they are millimetres of the slide coordinate system, on the plane
+on which each cell decided (3D). PS3.3 A.87, C.37.1.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ _NORMAL = code("anatomical-structure")
 _ABNORMAL = code("abnormal-structure")
 _PROBABILITY = code("probability")
 _NO_UNITS = code("no-units")
-_CORNERS = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)], np.float32)
-"""Of a rectangle around its centre: clockwise, the upper left one first (PS3.3 C.37.1.2.1.1)."""
 
 
 def cell_annotations(run: Run, reading: Reading, place: int) -> tuple[ResultObject, ...]:
@@ -82,7 +81,7 @@ def _group(
     group.AnnotationPropertyCategoryCodeSequence = [code_item(_ABNORMAL if kind.grade else _NORMAL)]
     group.AnnotationPropertyTypeCodeSequence = [code_item(kind.code)]
     group.NumberOfAnnotations = len(rows)
-    group.GraphicType = "RECTANGLE"
+    group.GraphicType = "POLYGON"
     group.RecommendedDisplayCIELabValue = list(hd.color.CIELabColor.from_rgb(*kind.colour).value)
     group.AnnotationAppliesToAllOpticalPaths = "YES"
     _set_places(group, slide, cells, rows)
@@ -91,18 +90,34 @@ def _group(
 
 
 def _set_places(group: Dataset, slide: Slide, cells: Cells, rows: npt.NDArray[np.intp]) -> None:
-    """Point Coordinates Data (0066,0016): four corners for each cell, one after the other."""
-    corners = cells.centre_px[rows, None, :] + _CORNERS * cells.size_px[rows, None, :]
+    """Point Coordinates Data (0066,0016): the four corners of each cell's box, one after the other."""
+    corners = _rectangles(cells.centre_px[rows], cells.size_px[rows])
     if len(slide.base.planes_um) == 1:
-        group.PointCoordinatesData = corners.astype("<f4").tobytes()
+        _set_polygons(group, corners)
         return
     group.AnnotationAppliesToAllZPlanes = "NO"
-    planes = np.repeat(cells.plane[rows], len(_CORNERS))
+    planes = np.repeat(cells.plane[rows], 4)
     places = ground.places_mm(slide, corners.reshape(-1, 2), planes).astype("<f4")
     if len(np.unique(planes)) == 1:  # then it must be said once (PS3.3 C.37.1.2, Type 1C)
         group.CommonZCoordinateValue = float(places[0, 2])
         places = np.ascontiguousarray(places[:, :2])
-    group.PointCoordinatesData = places.tobytes()
+    _set_polygons(group, places.reshape(len(rows), -1))
+
+
+def _set_polygons(group: Dataset, corners: npt.NDArray[np.float32]) -> None:
+    """(n, values of one polygon), and where each begins, counted from 1 (PS3.3 C.37.1.2.1.2)."""
+    group.PointCoordinatesData = corners.tobytes()
+    group.LongPrimitivePointIndexList = np.arange(1, corners.size, corners.shape[1], "<u4").tobytes()
+
+
+def _rectangles(centre: npt.NDArray[np.float32], size: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(n, 8) columns and rows of the corners, clockwise, the upper left one first (PS3.3 C.37.1.2.1.1)."""
+    low, high = centre - size * np.float32(0.5), centre + size * np.float32(0.5)
+    corners = np.empty((len(centre), 8), "<f4")
+    corners[:, 0:2], corners[:, 4:6] = low, high
+    corners[:, 2], corners[:, 3] = high[:, 0], low[:, 1]
+    corners[:, 6], corners[:, 7] = low[:, 0], high[:, 1]
+    return corners
 
 
 def _probabilities(values: npt.NDArray[np.float32]) -> Dataset:
