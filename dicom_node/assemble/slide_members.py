@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dicom_node.dicom.provenance import MANUFACTURER
-from dicom_node.dicom.slide_facts import WHOLE_SLIDE
+from dicom_node.dicom.slide_facts import MOST_PLANES, WHOLE_SLIDE
 from dicom_node.domain.series import StoredInstance
 from dicom_node.slide.decode import COLOURS, GREY, READ
+from dicom_node.slide.index import MOST_FRAMES
 from dicom_node.slide.reader import MOST_TILE_PIXELS, MOST_TILES
 
 __all__ = ["WHOLE_SLIDE", "Member", "flavour_is_input", "is_ours", "member_of", "objection"]
@@ -133,8 +134,10 @@ def objection(instance: StoredInstance) -> str:
     kind, samples = header.get("photometric", "of no stated kind"), header.get("samples_per_pixel", 1)
     if (samples, kind in GREY, kind in COLOURS) not in ((1, True, False), (3, False, True)):
         return f"its pixels are {kind} in {samples} samples, which is not read"
-    if not header.get("number_of_frames", 1) > 0:
-        return "it has no frames"
+    if not 0 < header.get("number_of_frames", 1) <= MOST_FRAMES:
+        return f"its {header['number_of_frames']} frames are no number from 1 to {MOST_FRAMES}"
+    if facts.get("focal_planes", 1) > MOST_PLANES:
+        return f"its {facts['focal_planes']} focal planes are more than the {MOST_PLANES} this node reads"
     member = member_of(instance)
     if member.tiles > MOST_TILES:
         return f"its {member.tiles} tiles are more than the {MOST_TILES} this node reads"

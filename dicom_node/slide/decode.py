@@ -26,16 +26,12 @@ SCALES = (1, 2, 4, 8)
 JPEG = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"})
 JPEG_LOSSLESS = frozenset({"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
 JPEG_LS = frozenset({"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"})
-JPEG_2000 = frozenset(
-    {
-        "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91",
-        "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203",
-    }
-)  # fmt: skip
-"""And High-Throughput JPEG 2000."""
+JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
+HTJ2K = frozenset({"1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203"})
+"""High-Throughput JPEG 2000."""
 JPEG_XL = frozenset({"1.2.840.10008.1.2.4.110", "1.2.840.10008.1.2.4.111", "1.2.840.10008.1.2.4.112"})
 RLE = frozenset({"1.2.840.10008.1.2.5"})
-READ = NATIVE | JPEG | JPEG_LOSSLESS | JPEG_LS | JPEG_2000 | JPEG_XL | RLE
+READ = NATIVE | JPEG | JPEG_LOSSLESS | JPEG_LS | JPEG_2000 | HTJ2K | JPEG_XL | RLE
 """Transfer syntaxes of slides that are read."""
 
 GREY = frozenset({"MONOCHROME1", "MONOCHROME2"})
@@ -165,7 +161,7 @@ def _by_pydicom(frame: bytes, coding: Coding) -> Image:
 
 
 _DECODERS: Mapping[frozenset[str], Callable[[bytes, Coding], Any]] = {  # Any: what the codec gives
-    JPEG_2000: _imagecodecs("jpeg2k_decode"),
+    JPEG_2000 | HTJ2K: _imagecodecs("jpeg2k_decode"),  # htj2k_decode is twice as fast but hides errors
     JPEG_LS: _imagecodecs("jpegls_decode"),
     JPEG_XL: _imagecodecs("jpegxl_decode"),
     JPEG_LOSSLESS: _lossless_jpeg,

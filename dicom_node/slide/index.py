@@ -22,6 +22,9 @@ Spans = npt.NDArray[np.uint32]
 
 MOST_FRAMES = 1 << 24
 MOST_FRAGMENTS = 1 << 24
+_BLOCK_BYTES = 1 << 18
+_FAR = 6000
+"""Bytes between items from which on a read for each is cheaper than reading all there is between them."""
 _LOOKED_AT = 16
 """Entries of a table that are compared with the items they point to."""
 _ITEM = 0xE000FFFE  # as one little endian word
@@ -100,7 +103,7 @@ def _basic(file: SlideFile, frames: int, at: int, length: int) -> tuple[Offsets,
     last = int(offsets[-1])
     if last + 8 > file.size:
         return None
-    _, end = _items(file, last)
+    _, end = _items(file, last, _FAR)
     spans = np.diff(np.append(offsets, np.uint64(end)))
     if end <= last or int(spans.max()) > 0xFFFFFFFF or not _point_to_items(file, offsets):
         return None
@@ -108,7 +111,7 @@ def _basic(file: SlideFile, frames: int, at: int, length: int) -> tuple[Offsets,
 
 
 def _walked(file: SlideFile, frames: int, first: int) -> tuple[Offsets, Spans]:
-    starts, end = _items(file, first)
+    starts, end = _items(file, first, (file.size - first) // frames)
     offsets = np.frombuffer(starts, np.uint64) if starts else np.zeros(0, np.uint64)
     if len(offsets) > frames:
         offsets = _first_fragments(file, offsets, frames)
@@ -120,24 +123,48 @@ def _walked(file: SlideFile, frames: int, first: int) -> tuple[Offsets, Spans]:
     return offsets, spans.astype(np.uint32)
 
 
-def _items(file: SlideFile, first: int) -> tuple[array[int], int]:
-    """(where each item from `first` on begins, where the last one ends)."""
-    starts, at, size, head = array("Q"), first, file.size, file.word_at
-    append, item = starts.append, _ITEM
+def _items(file: SlideFile, first: int, apart: int) -> tuple[array[int], int]:
+    """(where each item from `first` on begins, where the last one ends).
+
+    Items that are some `apart` bytes apart are read one by one where that is far, else in blocks.
+    """
+    starts, at = array("Q"), first
+    walk = _one_by_one if apart >= _FAR else _in_blocks
     try:
-        while at + 8 <= size and len(starts) <= MOST_FRAGMENTS:
-            word = head(at)
-            if word & 0xFFFFFFFF != item:
-                break
-            append(at)
-            at += 8 + (word >> 32)
+        at = walk(file, at, starts)
     except OSError as error:
         raise UnreadableObject(f"the file cannot be read ({type(error).__name__})") from error
     if len(starts) > MOST_FRAGMENTS:
         raise UnreadableObject(f"its pixel data are in more than {MOST_FRAGMENTS} fragments")
-    if at > size:
+    if at > file.size:
         raise UnreadableObject("the file ends within a frame")
     return starts, at
+
+
+def _one_by_one(file: SlideFile, at: int, starts: array[int]) -> int:
+    size, head, append, item = file.size, file.word_at, starts.append, _ITEM
+    while at + 8 <= size and len(starts) <= MOST_FRAGMENTS:
+        word = head(at)
+        if word & 0xFFFFFFFF != item:
+            break
+        append(at)
+        at += 8 + (word >> 32)
+    return at
+
+
+def _in_blocks(file: SlideFile, at: int, starts: array[int]) -> int:
+    size, append, item, unpack = file.size, starts.append, _ITEM, _HEAD.unpack_from
+    while at + 8 <= size and len(starts) <= MOST_FRAGMENTS:
+        block = file.read(at, min(_BLOCK_BYTES, size - at))
+        begin, local, last = at, 0, len(block) - 8
+        while local <= last:
+            tag, length = unpack(block, local)
+            if tag != item:
+                return begin + local
+            append(begin + local)
+            local += 8 + length
+        at = begin + local
+    return at
 
 
 def _first_fragments(file: SlideFile, items: Offsets, frames: int) -> Offsets:

@@ -34,8 +34,9 @@ Image = npt.NDArray[np.uint8]
 EXPLICIT, IMPLICIT, DEFLATED = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99"
 JPEG, RLE, JPEG_LS = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80"
 JPEG_2000, JPEG_XL = "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.110"
+HTJ2K = "1.2.840.10008.1.2.4.201"
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
-LOSSLESS = (EXPLICIT, IMPLICIT, DEFLATED, RLE, JPEG_LS, JPEG_2000, JPEG_XL)
+LOSSLESS = (EXPLICIT, IMPLICIT, DEFLATED, RLE, JPEG_LS, JPEG_2000, HTJ2K, JPEG_XL)
 UNDEFINED = 0xFFFFFFFF
 
 
@@ -203,7 +204,7 @@ def data_set(
 
 
 def photometric(syntax: str) -> str:
-    return {JPEG: "YBR_FULL_422", JPEG_2000: "YBR_RCT"}.get(syntax, "RGB")
+    return {JPEG: "YBR_FULL_422", JPEG_2000: "YBR_RCT", HTJ2K: "YBR_RCT"}.get(syntax, "RGB")
 
 
 def _group(scan: Scan, unit: float, path: int, plane: int, row: int, column: int) -> Dataset:
@@ -256,6 +257,8 @@ def _encoded(scan: Scan, tile: Image) -> bytes:
         return bytes(simplejpeg.encode_jpeg(tile, 90, colorspace="RGB", colorsubsampling="422"))
     if scan.syntax == JPEG_2000:
         return bytes(imagecodecs.jpeg2k_encode(tile, codecformat="j2k", reversible=True, mct=True))
+    if scan.syntax == HTJ2K:
+        return bytes(imagecodecs.htj2k_encode(tile))
     if scan.syntax == JPEG_LS:
         return bytes(imagecodecs.jpegls_encode(tile))
     if scan.syntax == JPEG_XL:

@@ -39,7 +39,8 @@ def seeds() -> tuple[bytes, ...]:
             (slides.JPEG, "sparse", "none"), (slides.EXPLICIT, "full", "none"),
             (slides.IMPLICIT, "sparse", "none"), (slides.DEFLATED, "full", "none"),
             (slides.RLE, "full", "basic"), (slides.JPEG_LS, "planes", "basic"),
-            (slides.JPEG_2000, "full", "none"), (slides.JPEG_XL, "full", "none"),
+            (slides.JPEG_2000, "full", "none"), (slides.HTJ2K, "full", "none"),
+            (slides.JPEG_XL, "full", "none"),
         ]
     ]  # fmt: skip
     undefined = replace(SMALL, layout="sparse", undefined_lengths=True)
@@ -146,6 +147,25 @@ def test_a_frame_that_is_longer_than_the_file_is_unreadable(tmp_path: Path, leng
         UnreadableObject, match=r"frames are there|ends within a frame|has no end|longer than"
     ):
         whole(path)
+
+
+@pytest.mark.parametrize("syntax", [slides.JPEG, *slides.LOSSLESS[3:]])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
+def test_a_frame_that_is_cut_off_is_unreadable(tmp_path: Path, syntax: str, kept: float) -> None:
+    """Never half a picture: some decoders fill what is missing and say nothing."""
+    scan = Scan(rows=64, columns=64, tile=(64, 64), syntax=syntax)
+    frame = slides.frame_of(scan)
+    ds = slides.data_set(scan, 0, (0,), [(0, 0, 0, 0)])
+    ds.SOPInstanceUID = "2.25.9"
+    cut = frame[: 2 * int(len(frame) * kept / 2)]
+    path = tmp_path / "cut.dcm"
+    path.write_bytes(slides.file_of(scan, ds, [cut]))
+
+    with (
+        open_slide(slides.slide_of([path])) as reader,
+        pytest.raises(UnreadableObject, match="tile 0, 0: it"),
+    ):
+        reader.tiles(0, 0, 0)
 
 
 def test_a_frame_that_unfolds_to_a_giant_takes_no_memory(tmp_path: Path) -> None:
