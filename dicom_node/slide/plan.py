@@ -20,8 +20,9 @@ Grid = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.float64]
 
 SCALES = (8, 4, 2, 1)
-COARSE_UM = 8.0
-"""um/px of the look that the mask is made from: a superficial squamous cell is 5 px wide."""
+COARSE_UM = 4.0
+"""um/px of the look that the mask is made from: a lymphocyte is 2 px wide; of a huge slide it is coarser."""
+_COARSE_PIXELS = 1 << 24
 PALEST = 0.012
 """Optical density, in any channel, below which a coarse pixel is ground: a cell at 3 % absorption is seen."""
 _TOLERANCE = 0.05
@@ -127,14 +128,16 @@ def everything(slide: Slide) -> Mask:
     return Mask(np.ones((1, 1), np.bool_), (float(slide.base.rows), float(slide.base.columns)))
 
 
-def find(reader: OpenSlide, *, plane: int | None = None, margin_um: float = 16.0) -> Mask:
+def find(reader: OpenSlide, *, plane: int | None = None, margin_um: float = 4.0) -> Mask:
     """Where the slide is stained, with a margin; where its frames are longer than those of bare glass, too.
 
     `plane` is the focal plane of the coarse look, the middle one if left out; the lengths are those of
     all planes of the finest level.
     """
     slide = reader.slide
-    view = choose(slide, COARSE_UM, tolerance=1.0)
+    high, wide = slide.size_mm
+    um = max(COARSE_UM, 1000 * math.sqrt(high * wide / _COARSE_PIXELS))
+    view = choose(slide, um)
     planes = len(slide.levels[view.level].planes_um)
     seen = coarse(reader, view, planes // 2 if plane is None else min(plane, planes - 1))
     kept = grown(stained(seen), margin_um / min(view.um_per_px))
@@ -170,11 +173,15 @@ def coarse(reader: OpenSlide, view: View, plane: int) -> npt.NDArray[np.uint8]:
 
 def stained(seen: npt.NDArray[np.uint8]) -> Grid:
     """(rows, columns): darker than the ground, in any channel, by more than the ground's own unrest."""
-    ground = np.array([_ground(seen[..., channel]) for channel in range(3)], np.float32)
-    density = np.log10((ground + 1.0) / (seen.astype(np.float32) + 1.0)).max(axis=2)
-    glass = np.abs(density[density < 2 * PALEST])
-    unrest = 1.4826 * float(np.median(glass)) if glass.size else 0.0
-    dark: Grid = density > max(PALEST, min(_NOISE * unrest, 2 * PALEST))
+    density = np.zeros(seen.shape[:2], np.uint8)  # thousandths
+    for channel in range(3):
+        ground = _ground(seen[..., channel])
+        thousandths = 1000 * np.log10((ground + 1) / (np.arange(256) + 1))
+        np.maximum(density, np.clip(thousandths, 0, 255).astype(np.uint8)[seen[..., channel]], out=density)
+    counts = np.bincount(density.ravel(), minlength=256)
+    glass = counts[: round(2 * PALEST * 1000)].cumsum()
+    unrest = 1.4826 * float(np.searchsorted(glass, glass[-1] / 2)) / 1000
+    dark: Grid = density > 1000 * max(PALEST, min(_NOISE * unrest, 2 * PALEST))
     return dark
 
 
