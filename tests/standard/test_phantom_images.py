@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_node.train.phantoms import orientation
 from dicom_node.train.phantoms.cases import VENDORS, Vendor, case_specs
 from dicom_node.train.phantoms.generate import render
 from dicom_node.train.phantoms.write import write_study
@@ -23,3 +24,10 @@ def test_dciodvfy_finds_no_error_in_any_series(vendor: Vendor, tmp_path: Path) -
     judged = [path for folder in folders for path in (min(folder.iterdir()), max(folder.iterdir()))]
 
     assert {} == {path.parent.name: errors for path in judged if (errors := dciodvfy_errors(path))}
+
+
+def test_dciodvfy_finds_no_error_in_the_marked_phantoms(tmp_path: Path) -> None:
+    """What `check --selftest` sends is as valid as what a scanner does."""
+    files = [*orientation.mr(tmp_path / "mr").files, *orientation.slide(tmp_path / "slide").files]
+
+    assert {} == {path.name: errors for path in files if (errors := dciodvfy_errors(path))}

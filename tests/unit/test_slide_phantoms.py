@@ -25,6 +25,7 @@ from dicom_node.train.phantoms.command import app
 from dicom_node.train.phantoms.orientation import marked_slide
 from dicom_node.train.phantoms.slides import cytology as papanicolaou
 from dicom_node.train.phantoms.slides import smear as blood
+from dicom_node.train.phantoms.slides import stream
 from dicom_node.train.phantoms.slides.build import Wish, build_slide
 from dicom_node.train.phantoms.slides.crops import Crops, faded, read_labels
 from dicom_node.train.phantoms.slides.material import drawn_cells, surroundings
@@ -61,8 +62,8 @@ def frames_by_place(paths: list[Path]) -> dict[tuple[int, int, int, float], byte
         ds = pydicom.dcmread(path)
         if ds.ImageType[2] != "VOLUME":
             continue
-        for number, stream in enumerate(generate_frames(ds.PixelData, number_of_frames=ds.NumberOfFrames)):
-            found[ds.TotalPixelMatrixRows, *place_of(ds, number)] = stream
+        for number, frame in enumerate(generate_frames(ds.PixelData, number_of_frames=ds.NumberOfFrames)):
+            found[ds.TotalPixelMatrixRows, *place_of(ds, number)] = frame
     return found
 
 
@@ -408,3 +409,14 @@ def middle_of_red_mm(ds: pydicom.Dataset) -> npt.NDArray[np.float64]:
     spacing = float(ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing[0])
     corner = np.array([first.XOffsetInSlideCoordinateSystem, first.YOffsetInSlideCoordinateSystem], float)
     return corner + spacing * (columns.mean() * along + rows.mean() * down)
+
+
+def test_a_basic_table_that_cannot_reach_the_last_frame_is_refused(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its offsets have 32 bits; an extended table has 64 (PS3.3 C.7.6.3.1.8)."""
+    monkeypatch.setattr(stream, "BASIC_REACHES", 10_000)
+
+    with pytest.raises(InvalidValue, match="take an extended one"):
+        written(cells, tmp_path / "basic", Wish(5))
+    assert written(cells, tmp_path / "extended", Wish(5), offset_table=OffsetTable.EXTENDED)

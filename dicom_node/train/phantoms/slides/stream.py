@@ -22,7 +22,8 @@ from dicom_node.train.phantoms.slides.elements import NO_RATIO
 from dicom_node.train.phantoms.slides.spec import OffsetTable
 
 _CHUNK = 4096
-_BASIC_LIMIT = 2**32
+BASIC_REACHES = 2**32
+"""Bytes; offsets of a basic table have 32 bits (PS3.5 A.4)."""
 
 
 def write_frames(
@@ -40,13 +41,9 @@ def write_frames(
         if places is not None:
             for chunk in places.packed():
                 file.write(chunk)
-        offsets, lengths = _Pixels(file, count, table).write(frames)
+        lengths = _Pixels(file, count, table).write(frames)
         size = file.tell()
         _patch_ratio(file, header.getvalue(), ds, int(lengths.sum()))
-    if table is OffsetTable.BASIC and len(offsets) and int(offsets[-1]) >= _BASIC_LIMIT:
-        raise InvalidValue(
-            f"a basic offset table cannot reach {int(offsets[-1])} bytes; take an extended one"
-        )
     return size
 
 
@@ -137,8 +134,8 @@ class _Pixels:
     def __init__(self, file: BinaryIO, count: int, table: OffsetTable) -> None:
         self._file, self._count, self._table = file, count, table
 
-    def write(self, frames: Iterable[bytes]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-        """Offset and length of each frame, as an extended offset table has them."""
+    def write(self, frames: Iterable[bytes]) -> npt.NDArray[np.uint64]:
+        """Length of each frame, as an extended offset table has it. Raises InvalidValue as `write_frames`."""
         file, count = self._file, self._count
         tables_at = self._reserve()
         first = file.tell()
@@ -147,6 +144,8 @@ class _Pixels:
         for frame in frames:
             if written == count:
                 raise InvalidValue(f"more than the {count} frames that the header says")
+            if self._table is OffsetTable.BASIC and file.tell() - first >= BASIC_REACHES:
+                raise InvalidValue("a basic offset table reaches 4 GiB only; take an extended one")
             even = frame + b"\0" * (len(frame) % 2)  # PS3.5 A.4: fragments have even lengths
             offsets[written], lengths[written] = file.tell() - first, len(even)
             file.write(_item_of(len(even)))
@@ -156,7 +155,7 @@ class _Pixels:
             raise InvalidValue(f"{written} frames, where the header says {count}")
         file.write(struct.pack("<HHI", 0xFFFE, 0xE0DD, 0))
         self._fill(tables_at, offsets, lengths)
-        return offsets, lengths
+        return lengths
 
     def _reserve(self) -> tuple[int, ...]:
         """Everything before the first frame, tables empty; where the tables are."""
