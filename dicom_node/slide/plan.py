@@ -22,7 +22,7 @@ Places = npt.NDArray[np.float64]
 SCALES = (8, 4, 2, 1)
 COARSE_UM = 4.0
 """um/px of the look that the mask is made from: a lymphocyte is 2 px wide; of a huge slide it is coarser."""
-_COARSE_PIXELS = 1 << 24
+_COARSE_PIXELS = 1 << 22
 PALEST = 0.012
 """Optical density, in any channel, below which a coarse pixel is ground: a cell at 3 % absorption is seen."""
 _TOLERANCE = 0.05
@@ -104,8 +104,10 @@ class Mask:
     def touches(self, left: Places, top: Places, width: float, height: float) -> Grid:
         """Whether rectangles of finest pixels hold anything; `left` and `top` of any one shape."""
         rows, columns = self.kept.shape
-        summed = np.zeros((rows + 1, columns + 1), np.int64)
-        summed[1:, 1:] = self.kept.cumsum(0).cumsum(1)
+        summed = np.zeros((rows + 1, columns + 1), np.int32)
+        summed[1:, 1:] = self.kept
+        np.cumsum(summed, axis=0, out=summed)
+        np.cumsum(summed, axis=1, out=summed)
         y0, y1 = (np.clip(np.floor(at / self.pitch_px[0]), 0, rows).astype(int) for at in (top, top + height))
         x0, x1 = (
             np.clip(np.floor(at / self.pitch_px[1]), 0, columns).astype(int) for at in (left, left + width)
@@ -137,7 +139,7 @@ def find(reader: OpenSlide, *, plane: int | None = None, margin_um: float = 4.0)
     slide = reader.slide
     high, wide = slide.size_mm
     um = max(COARSE_UM, 1000 * math.sqrt(high * wide / _COARSE_PIXELS))
-    view = choose(slide, um)
+    view = choose(slide, um, tolerance=0.4)
     planes = len(slide.levels[view.level].planes_um)
     seen = coarse(reader, view, planes // 2 if plane is None else min(plane, planes - 1))
     kept = grown(stained(seen), margin_um / min(view.um_per_px))
