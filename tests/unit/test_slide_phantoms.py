@@ -420,3 +420,21 @@ def test_a_basic_table_that_cannot_reach_the_last_frame_is_refused(
     with pytest.raises(InvalidValue, match="take an extended one"):
         written(cells, tmp_path / "basic", Wish(5))
     assert written(cells, tmp_path / "extended", Wish(5), offset_table=OffsetTable.EXTENDED)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--where", "block=@/nowhere"], "/nowhere"),
+        (["--where", "block"], "COLUMN"),
+        (["--mix", "a=b"], "SHARE"),
+    ],
+)
+def test_a_wish_that_cannot_be_read_is_refused_by_name(
+    cells: Path, tmp_path: Path, asked: list[str], said: str
+) -> None:
+    result = CliRunner().invoke(app, ["slide", "--out", str(tmp_path / "s"), "--cells", str(cells), *asked])
+
+    assert 2 == result.exit_code
+    assert said in result.output
+    assert not (tmp_path / "s").exists()

@@ -130,7 +130,13 @@ def wanted(where: Sequence[str]) -> dict[str, frozenset[str]]:
         column, equals, values = item.partition("=")
         if not equals:
             raise typer.BadParameter(f"{item!r} is not COLUMN=VALUE,...", param_hint="--where")
-        from_file = values.startswith("@")
-        listed = Path(values[1:]).read_text("utf-8").splitlines() if from_file else values.split(",")
+        listed = _lines(Path(values[1:])) if values.startswith("@") else values.split(",")
         found[column] = frozenset(filter(None, (value.strip() for value in listed)))
     return found
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise typer.BadParameter(f"cannot read {file}: {error.strerror}", param_hint="--where") from error
