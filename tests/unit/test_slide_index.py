@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,21 @@ def test_twenty_thousand_frames_are_indexed(tmp_path: Path, table: str, sparse: 
     if places is not None:
         assert (142 * 256 - 256, 19_999 // 142 * 256) == (int(places.column.max()), int(places.row[-1]))
     assert len(str(read_header(path))) < 4000
+
+
+@pytest.mark.parametrize("table", ["basic", "extended", "none"])
+def test_an_index_takes_little_memory_and_does_not_read_the_pixels(tmp_path: Path, table: str) -> None:
+    """Some bytes for a frame, however long the frames are."""
+    path = slides.large_index(tmp_path / "large.dcm", 20_000, 20_000, table=table)
+
+    tracemalloc.start()
+    with closing(SlideFile(path)) as file:
+        find_frames(file, 20_000, 0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert path.stat().st_size > 400_000_000
+    assert peak < 20_000 * 80
 
 
 def test_pixels_are_found_behind_elements_that_look_like_them(tmp_path: Path) -> None:
