@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 
 from dicom_node.errors import UnreadableObject
 from dicom_node.slide import codestream
@@ -80,6 +79,8 @@ def decode(frame: bytes, coding: Coding, scale: int, out: Image) -> None:
 
 
 def _jpeg(frame: bytes, coding: Coding, out: Image) -> None:
+    import simplejpeg  # here and below: decoders are loaded only where pixels are read
+
     if coding.photometric == "RGB":
         jpeg = codestream.read_jpeg(frame)
         if jpeg and jpeg.adobe_transform is None and codestream.is_rgb(jpeg, "RGB"):
