@@ -266,8 +266,8 @@ def _written(data_set: Dataset) -> bytes:
     meta.ImplementationClassUID = uid.UID(IMPLEMENTATION_CLASS_UID)
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     data_set.file_meta = meta
-    if "PixelData" in data_set:  # 8 bits and fewer, uncompressed: OB or OW (PS3.5 A.2); we write OB
-        data_set["PixelData"].VR = "OB"
+    if "PixelData" in data_set:  # uncompressed: OW, and of 8 bits and fewer also OB (PS3.5 A.2), as we write
+        data_set["PixelData"].VR = "OB" if data_set.BitsAllocated <= 8 else "OW"
     # pydicom writes undecoded elements as they are only where it believes they came in this encoding.
     data_set.set_original_encoding(False, True, data_set._character_set)
     buffer = BytesIO()

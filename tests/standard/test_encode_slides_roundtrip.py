@@ -117,7 +117,8 @@ def test_maps_are_read_back_with_their_places(study: Study) -> None:
     for k, result in enumerate(maps):
         image = hd.Image.from_dataset(pydicom.dcmread(BytesIO(result.content)))
         values = image.get_total_pixel_matrix(apply_real_world_transform=True)
-        np.testing.assert_array_equal(values, chart.values[k])
+        np.testing.assert_allclose(values, chart.values[k], atol=0.5 / 65535 + 1e-7)
+        assert 1.0 == values.max() or k == 0
         _same_places(study, image)
 
 
@@ -138,8 +139,9 @@ def test_a_pyramid_keeps_the_highest_values(tmp_path: Path) -> None:
     assert 1 == len({(level.SeriesInstanceUID, level.PyramidUID) for level in levels})
     for number, level in enumerate(levels):
         matrix = hd.Image.from_dataset(level).get_total_pixel_matrix(apply_real_world_transform=True)
-        assert [[7 // 4**number, 251 // 4**number]] == np.argwhere(matrix == np.float32(0.875)).tolist()
-        assert (number + 1, 1) == (level.InstanceNumber, np.count_nonzero(matrix))
+        assert [[7 // 4**number, 251 // 4**number]] == np.argwhere(matrix).tolist()
+        assert matrix.max() == pytest.approx(0.875, abs=1e-5)
+        assert number + 1 == level.InstanceNumber
         _same_places(study, hd.Image.from_dataset(level))
 
 

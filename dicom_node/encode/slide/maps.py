@@ -25,6 +25,9 @@ from dicom_node.encode.slide import ground
 from dicom_node.encode.source import picture_key
 
 _TILE = 256
+_FULL = 65535
+"""Stored for 1. Archives hand out frames of integer pixels one by one, as viewers of slides ask for them;
+of Float Pixel Data many do not (Orthanc, for one), and then nothing is shown."""
 _FACTOR = 4
 """From one level of a pyramid to the next."""
 _NO_UNITS = concept(code("no-units"))
@@ -68,17 +71,19 @@ def _map_level(
 ) -> Dataset:  # fmt: skip
     label = clipped(f"{heat.quantity.meaning}, {heat.labels[k]}")
     mapping = hd.pm.RealWorldValueMapping(
-        lut_label=clipped(heat.labels[k], 16), lut_explanation=label, unit=_NO_UNITS, value_range=(0.0, 1.0),
-        slope=1.0, intercept=0.0, quantity_definition=concept(heat.quantity),
+        lut_label=clipped(heat.labels[k], 16), lut_explanation=label, unit=_NO_UNITS, value_range=(0, _FULL),
+        slope=1.0 / _FULL, intercept=0.0, quantity_definition=concept(heat.quantity),
     )  # fmt: skip
     data_set: Dataset = hd.pm.ParametricMap(
         source_images=[_source(run, slide, heat, values, step)],
-        pixel_array=np.ascontiguousarray(values),
+        pixel_array=np.round(values * np.float32(_FULL)).astype(np.uint16),
         tile_pixel_array=True,
         tile_size=(_TILE, _TILE),
         dimension_organization_type="TILED_FULL",
         real_world_value_mappings=[mapping],
-        voi_lut_transformations=[hd.VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        voi_lut_transformations=[
+            hd.VOILUTTransformation(window_center=_FULL // 2 + 1, window_width=_FULL + 1)
+        ],
         contains_recognizable_visual_features=False,
         content_label="AI_MAP",
         content_description=clipped(f"{label}, research use only"),
