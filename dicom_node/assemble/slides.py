@@ -45,9 +45,11 @@ def read_slides(
     ours = [one for one in everything if one.header and not is_ours(one)]
     scans = [one for one in ours if one.sop_class_uid == WHOLE_SLIDE and flavour_is_input(one)]
     photographs, refused = read_photographs(ours)
-    if (people := patients([*scans, *(one for one in ours if "photograph" in one.header)])) > 1:
+    if (people := patients([one for one in everything if one.header.get("rows")])) > 1:
+        pictured = {photograph.sop_instance_uid for photograph in photographs}
+        lost = [*scans, *(one for one in ours if one.sop_instance_uid in pictured)]
         why = f"the study holds images of {people} different patients"
-        refusals = [_refused(group, why) for group in _by(scans, lambda one: one.series_uid)]
+        refusals = [_refused(group, why) for group in _by(lost, lambda one: one.series_uid)]
         return (), (), tuple(sorted(refusals, key=_order))
     members, objections = _members(scans)
     slides: list[Slide] = []
@@ -211,7 +213,8 @@ def _uid_or_none(text: str) -> UID | None:
 def _refused(group: Sequence[StoredInstance], why: str) -> Refusal:
     numbers = [n for one in group if isinstance(n := one.header.get("series_number"), int)]
     number = min(numbers, default=0)
-    return Refusal(group[0].series_uid, number, f"{_called(number)}, slide: {why}")
+    kind = "slide" if group[0].sop_class_uid == WHOLE_SLIDE else "photograph"
+    return Refusal(group[0].series_uid, number, f"{_called(number)}, {kind}: {why}")
 
 
 def _called(number: int) -> str:

@@ -268,6 +268,18 @@ def test_slides_of_two_patients_are_refused(tmp_path: Path) -> None:
     assert [f"series {number}, {why}" for number in (3, 4)] == said([one, other])
 
 
+def test_photographs_of_two_patients_are_refused_too(tmp_path: Path) -> None:
+    """Also where one of them is on a slide, or on an MR image of the same study."""
+    (path,) = slides.write(Scan(), tmp_path)
+    other = photograph(GM, "GM", 1, StudyInstanceUID="2.25.5", PatientID="SOMEBODY-ELSE")
+
+    found, photographs, refusals = slides.slides_of([path, *mr.write([other], tmp_path / "other")])
+
+    assert ((), ()) == (found, photographs)
+    why = "the study holds images of 2 different patients"
+    assert [f"series 3, slide: {why}", f"series 7, photograph: {why}"] == refusals
+
+
 def photograph(sop_class: str, modality: str, number: int = 1, **attributes: object) -> Dataset:
     ds = mr.mr_instance(mr.T2, 0)
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImageType"):
