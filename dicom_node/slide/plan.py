@@ -224,6 +224,15 @@ def sharpest(reader: OpenSlide, level: int = 0, path: int = 0) -> npt.NDArray[np
     return np.where(lengths.max(axis=0) > 1.01 * middle, best, planes // 2).astype(np.uint16)
 
 
+def planes_at(reader: OpenSlide, level: int, centres_px: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """(n,): the sharpest focal plane of the frame under each place, (n, 2) (column, row) of the level."""
+    view, best = view_of(reader.slide, level), sharpest(reader, level)
+    tile = np.reshape(centres_px, (-1, 2)) / np.array((view.tile_columns, view.tile_rows), np.float64)
+    column, row = np.floor(tile).T
+    inside = np.clip(row, 0, view.grid[0] - 1).astype(int), np.clip(column, 0, view.grid[1] - 1).astype(int)
+    return best[inside].astype(np.int64)
+
+
 def focus(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """(..., rows, columns, 3) -> (...): variance of the Laplacian of the green channel; sharp is high."""
     green = images[..., 1].astype(np.float32)

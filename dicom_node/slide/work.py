@@ -117,6 +117,22 @@ def crops(
     return sweep.batches(first, threads)
 
 
+def crops_at(
+    reader: OpenSlide, level: int, centres_px: npt.ArrayLike, plane_of: npt.ArrayLike, size_px: int,
+    out_px: int, *, batch: int = BATCH, threads: int | None = None,
+) -> Iterator[tuple[Ints, Image]]:  # fmt: skip
+    """As `crops`, each square on a focal plane of its own, (n,): (indices, (k, out_px, out_px, 3)).
+
+    With `plan.planes_at` that is the sharpest there, for what one plane costs.
+    """
+    centres, planes = np.asarray(centres_px, np.float64).reshape(-1, 2), np.asarray(plane_of, np.int64)
+    for plane in np.unique(planes).tolist():
+        these = np.flatnonzero(planes == plane)
+        some = crops(reader, level, centres[these], (plane,), size_px, out_px, batch=batch, threads=threads)
+        for indices, images in some:
+            yield these[indices], images[:, 0]
+
+
 def patches(
     reader: OpenSlide, um_per_px: float, patch_px: int, step_px: int, mask: Mask | None = None, *,
     plane: int | None = None, first: int = 0, batch: int = BATCH, threads: int | None = None,

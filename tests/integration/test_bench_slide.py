@@ -35,4 +35,5 @@ def test_the_node_and_its_peers_say_the_same_of_the_same_patches(tmp_path: Path)
     for name, row in rows.items():
         assert row["same_class"] == 1.0 or "bf16" in name, name
     assert rows["node, f32"]["apart"] <= 1e-4
-    assert rows["node, f32"]["times"] > 0 and rows["wsidicom + torch"]["times"] is None
+    assert rows["node, f32"]["times"] > 0
+    assert all(row["times"] is None for name, row in rows.items() if " + " in name)

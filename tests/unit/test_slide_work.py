@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from dicom_node.errors import UnreadableObject
 from dicom_node.slide import SlideReader, open_slide
 from dicom_node.slide import work as work_module
-from dicom_node.slide.plan import choose, everything, sharpest, view_of
-from dicom_node.slide.work import bands, bands_of, crops, patches
+from dicom_node.slide.plan import choose, everything, planes_at, sharpest, view_of
+from dicom_node.slide.work import bands, bands_of, crops, crops_at, patches
 from support import slides
 from support.slides import Scan
 
@@ -221,6 +221,26 @@ def test_the_sharpest_plane_is_the_one_with_most_detail(tmp_path: Path) -> None:
         for column in range(3):
             tile = reader.tiles(0, [0], [column], int(found[0, column]))[0]
             assert np.array_equal(first.image[:, column * 32 : column * 32 + 32], tile)
+
+
+def test_squares_on_planes_of_their_own(reader: SlideReader) -> None:
+    """Each once, on the plane asked for; a frame is read once on each plane that is wanted of it."""
+    counted, draw = Counting(reader), np.random.default_rng(6)
+    centres, planes = draw.uniform((0, 0), (310, 230), (60, 2)), draw.integers(0, 3, 60)
+
+    found = {
+        int(at): image
+        for indices, images in crops_at(counted, 0, centres, planes, 24, 24, batch=7)
+        for at, image in zip(indices, images, strict=True)
+    }
+
+    assert sorted(found) == list(range(60))
+    for at, (x, y) in enumerate(np.floor(centres - 12 + 0.5).astype(int).tolist()):
+        assert np.array_equal(found[at], reader.region(0, x, y, 24, 24, int(planes[at])))
+    assert counted.at_most_once
+    assert np.array_equal(
+        planes_at(reader, 0, centres), sharpest(reader)[tuple((centres // 32).astype(int).T[::-1])]
+    )
 
 
 def test_a_frame_that_cannot_be_decoded_is_told(reader: SlideReader) -> None:
