@@ -90,8 +90,8 @@ class Receive(Table):
     reserve_mb: int = Field(1024, ge=0)
     """Free disk space, MB, that receiving never uses; below it objects are refused with 0xA700."""
     unwanted: Literal["refuse", "store"] = "refuse"
-    """What happens to an object that no pipeline can use (a modality or SOP class outside MR and reports):
-    `refuse` answers 0x0122 and keeps nothing, `store` keeps it with the study."""
+    """What happens to an object that no pipeline can use (anything but MR images, slides,
+    photographs and reports): `refuse` answers 0x0122 and keeps nothing, `store` keeps it with the study."""
     deflate: bool = False
     """Whether Deflated Explicit VR Little Endian is taken. A small deflated file may be a huge one: what
     one unfolds to is bounded, and past the bound it counts as unreadable."""

@@ -18,7 +18,7 @@ from dicom_node.errors import ConfigurationError, RetrieveError
 from dicom_node.node.build import Node, build
 from dicom_node.receive import retrieve
 from dicom_node.receive.intake import Intake
-from dicom_node.receive.policy import MR_IMAGES, REPORTS, storage_classes
+from dicom_node.receive.policy import MODALITIES, MR_IMAGES, REPORTS, storage_classes
 from dicom_node.receive.query import PeerInstance, PeerSeries, PeerStudy, find
 from dicom_node.scu.association import associated
 from dicom_node.scu.find import STUDY_ROOT_FIND
@@ -102,7 +102,7 @@ def _taken(instance: PeerInstance, series: PeerSeries, receive: Receive) -> bool
     """By its SOP class; by the series' modality where the peer does not state the class."""
     if instance.sop_class_uid:
         return instance.sop_class_uid in storage_classes(receive)
-    return receive.unwanted == "store" or series.modality in ("MR", "")
+    return receive.unwanted == "store" or series.modality in (*MODALITIES, "")
 
 
 def counts(sop_class_uid: str, receive: Receive) -> bool:

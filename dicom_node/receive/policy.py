@@ -1,8 +1,8 @@
 """Which objects are taken, in which encodings, and what happens to the others. Decisions only.
 
-Wanted are MR images of every kind and structured reports (an earlier report may name a known
-finding). Everything else that comes along in an MR study (secondary captures, segmentations,
-presentation states, encapsulated PDF ...) follows `receive.unwanted`: "refuse" rejects its
+Wanted are MR images of every kind, slides, photographs through a microscope, and structured reports
+(an earlier report may name a known finding). Everything else that comes along in a study (secondary
+captures, segmentations, presentation states, encapsulated PDF ...) follows `receive.unwanted`: "refuse" rejects its
 presentation context while the association is made, so the sender learns it before it sends;
 "store" takes every storage class of the Standard and keeps the object with the study.
 
@@ -34,6 +34,14 @@ MR_IMAGES = (
     "1.2.840.10008.5.1.4.1.1.4.3",  # Enhanced MR Color Image
     "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image
 )
+SLIDES_AND_PHOTOGRAPHS = (
+    "1.2.840.10008.5.1.4.1.1.77.1.6",  # VL Whole Slide Microscopy Image
+    "1.2.840.10008.5.1.4.1.1.77.1.2",  # VL Microscopic Image
+    "1.2.840.10008.5.1.4.1.1.77.1.3",  # VL Slide-Coordinates Microscopic Image
+    "1.2.840.10008.5.1.4.1.1.77.1.4",  # VL Photographic Image
+)
+MODALITIES = ("MR", "SM", "GM", "XC")
+"""Of the series that hold the images wanted."""
 REPORTS = (
     "1.2.840.10008.5.1.4.1.1.88.11",  # Basic Text SR
     "1.2.840.10008.5.1.4.1.1.88.22",  # Enhanced SR
@@ -63,7 +71,7 @@ def contexts(receive: Receive) -> list[PresentationContext]:
 
 
 def storage_classes(receive: Receive) -> tuple[str, ...]:
-    wanted = (*MR_IMAGES, *REPORTS)
+    wanted = (*MR_IMAGES, *SLIDES_AND_PHOTOGRAPHS, *REPORTS)
     if receive.unwanted == "refuse":
         return wanted
     others = (str(context.abstract_syntax) for context in AllStoragePresentationContexts)

@@ -18,13 +18,14 @@ from dicom_node.receive.policy import TRANSFER_SYNTAXES, contexts, made_by_a_nod
 from support.mr import MR_IMAGE, file_bytes, mr_instance, report
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 BASIC_TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
 
 
-def test_mr_and_reports_are_wanted() -> None:
-    """By default the four MR image classes and five SR classes, nothing else but C-ECHO."""
-    assert 1 + 4 + 5 == len(contexts(Receive()))
-    assert {MR_IMAGE, BASIC_TEXT_SR} < set(storage_classes(Receive()))
+def test_images_and_reports_are_wanted() -> None:
+    """By default four MR image classes, slides, three of photographs and five of SR; else C-ECHO only."""
+    assert 1 + 4 + 1 + 3 + 5 == len(contexts(Receive()))
+    assert {MR_IMAGE, WHOLE_SLIDE, BASIC_TEXT_SR} < set(storage_classes(Receive()))
     assert SECONDARY_CAPTURE not in storage_classes(Receive())
 
 
