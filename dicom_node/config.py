@@ -225,9 +225,7 @@ class Route(Table):
     """Peers that get the results."""
     outputs: (
         Literal["auto"]
-        | tuple[
-            Literal["sr", "seg", "pm", "sc", "roi", "gsps", "kos", "reject", "ann", "fseg", "wsi"], ...
-        ]
+        | tuple[Literal["sr", "seg", "pm", "sc", "roi", "gsps", "kos", "reject", "ann", "fseg", "wsi"], ...]
     ) = "auto"
     """Result objects to send; `auto` sends of what there is all that the destination takes."""
     intended_use: Literal["enforce", "warn"] = "enforce"

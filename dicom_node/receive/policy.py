@@ -2,9 +2,9 @@
 
 Wanted are MR images of every kind, slides, photographs through a microscope, and structured reports
 (an earlier report may name a known finding). Everything else that comes along in a study (secondary
-captures, segmentations, presentation states, encapsulated PDF ...) follows `receive.unwanted`: "refuse" rejects its
-presentation context while the association is made, so the sender learns it before it sends;
-"store" takes every storage class of the Standard and keeps the object with the study.
+captures, segmentations, presentation states, encapsulated PDF ...) follows `receive.unwanted`:
+"refuse" rejects its presentation context while the association is made, so the sender learns it
+before it sends; "store" takes every storage class of the Standard and keeps the object with the study.
 
 Results of a node like this one are never input: what a PACS routes back must not start the
 next job. One this node made itself is held already: 0x0000, and nothing changes. One that
