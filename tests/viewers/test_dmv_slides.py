@@ -65,6 +65,8 @@ class Seen:
         viewer.open(study, [slide])
         self.before = viewer.photograph(f"{name} before")
         if drawn:
+            viewer.open(study, [slide, self.result.series_uid])
+            self.together = viewer.photograph(f"{name} together")
             viewer.open(study, [self.result.series_uid])
             self.labels = ["drawn"]
         else:
@@ -163,13 +165,14 @@ def test_regions_are_drawn_around_their_cells(
 
 
 def test_the_drawn_slide_is_hot_where_the_map_is(place: tuple[Archive, Browser], tmp_path: Path) -> None:
-    """Shown as a slide of its own."""
+    """Shown as a slide of its own; opened together with the slide, it displaces none of its levels."""
     seen = Seen(place, tmp_path, ResultKind.WSI)
 
     assert [] == seen.failed
     blue = seen.after[..., 2].astype(int)
     assert blue[seen.hot].mean() < 180
     assert min(blue[seen.mirrored].mean(), blue[seen.flipped].mean()) > 215
+    assert (_apart(seen.before, seen.together) <= 40).all()
 
 
 def _drawn_around(seen: Seen, cells: list[int]) -> None:

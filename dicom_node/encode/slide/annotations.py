@@ -107,7 +107,7 @@ def _set_places(group: Dataset, slide: Slide, cells: Cells, rows: npt.NDArray[np
 def _set_polygons(group: Dataset, corners: npt.NDArray[np.float32]) -> None:
     """(n, values of one polygon), and where each begins, counted from 1 (PS3.3 C.37.1.2.1.2)."""
     group.PointCoordinatesData = corners.tobytes()
-    group.LongPrimitivePointIndexList = np.arange(1, corners.size, corners.shape[1], "<u4").tobytes()
+    group.LongPrimitivePointIndexList = np.arange(1, corners.size, corners.shape[1], dtype="<u4").tobytes()
 
 
 def _rectangles(centre: npt.NDArray[np.float32], size: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
