@@ -230,7 +230,8 @@ def planes_at(reader: OpenSlide, level: int, centres_px: npt.ArrayLike) -> npt.N
     tile = np.reshape(centres_px, (-1, 2)) / np.array((view.tile_columns, view.tile_rows), np.float64)
     column, row = np.floor(tile).T
     inside = np.clip(row, 0, view.grid[0] - 1).astype(int), np.clip(column, 0, view.grid[1] - 1).astype(int)
-    return best[inside].astype(np.int64)
+    found: npt.NDArray[np.int64] = best[inside].astype(np.int64)
+    return found
 
 
 def focus(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
