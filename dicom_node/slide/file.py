@@ -58,7 +58,7 @@ class SlideFile:
 
     def __init__(self, path: Path) -> None:
         """Raises UnreadableObject where it is no file that ends in pixel data."""
-        self._window, self._window_at, self._steps = b"", 0, 0
+        self._window, self._window_at, self._steps, self._fd = b"", 0, 0, -1
         try:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
@@ -70,6 +70,7 @@ class SlideFile:
             raise
 
     def close(self) -> None:
+        self._fd = -1  # whoever still reads gets an error, not another file that was given the number
         self._file.close()
 
     def read(self, at: int, length: int) -> bytes:
