@@ -19,7 +19,7 @@ from dicom_node.domain.findings import (
     Verdict,
 )
 from dicom_node.domain.job import Level
-from dicom_node.domain.pipeline import Case, IntendedUse, Need, PhotographNeed, Pipeline, SlideNeed
+from dicom_node.domain.pipeline import AnyNeed, Case, IntendedUse, Need, PhotographNeed, Pipeline, SlideNeed
 from dicom_node.domain.series import Contrast, FrameRef, Patient, Plane, Stack, Study, Volume
 from dicom_node.domain.slide import (
     Adequacy,
@@ -36,11 +36,32 @@ from dicom_node.domain.slide import (
 )
 from dicom_node.errors import ModelError, PipelineError
 from dicom_node.infer.bundle import Bundle
+from dicom_node.infer.cells import (
+    CERVICAL,
+    WHITE_CELLS,
+    Finder,
+    Nuclei,
+    attention_in_cell,
+    cell_mask,
+    cut,
+    find_nuclei,
+    fitted,
+    red_cell_scale,
+    sharpness,
+    shrunk,
+    spread,
+    white_of,
+)
+from dicom_node.infer.engine import Engine
+from dicom_node.infer.looking import SHARPEST, exact_interval, find_on_slide, slide_crops, softmax
 
 __all__ = [
-    "Adequacy", "Algorithm", "Bundle", "Case", "CellClass", "Cells", "Certainty", "Code", "Contrast",
-    "Findings", "FrameRef", "GalleryCell", "HeatMap", "IntendedUse", "Level", "ModelError", "Need",
-    "NotPerformed", "OpenSlide", "OperatingPoint", "Patient", "Photograph", "PhotographNeed", "Pipeline",
-    "PipelineError", "Plane", "Reading", "Region", "Score", "SequenceScore", "Share", "SliceScore", "Slide",
-    "SlideLevel", "SlideNeed", "Stack", "Study", "TileMap", "Verdict", "Volume", "code",
+    "CERVICAL", "SHARPEST", "WHITE_CELLS", "Adequacy", "Algorithm", "AnyNeed", "Bundle", "Case",
+    "CellClass", "Cells", "Certainty", "Code", "Contrast", "Engine", "Finder", "Findings", "FrameRef",
+    "GalleryCell", "HeatMap", "IntendedUse", "Level", "ModelError", "Need", "NotPerformed", "Nuclei",
+    "OpenSlide", "OperatingPoint", "Patient", "Photograph", "PhotographNeed", "Pipeline", "PipelineError",
+    "Plane", "Reading", "Region", "Score", "SequenceScore", "Share", "SliceScore", "Slide", "SlideLevel",
+    "SlideNeed", "Stack", "Study", "TileMap", "Verdict", "Volume", "attention_in_cell", "cell_mask", "code",
+    "cut", "exact_interval", "find_nuclei", "find_on_slide", "fitted", "red_cell_scale", "sharpness",
+    "shrunk", "slide_crops", "softmax", "spread", "white_of",
 ]  # fmt: skip

@@ -1,5 +1,5 @@
-"""Looking at cells on a slide: find them strip by strip, cut them out on any planes; and small arithmetic
-that pipelines for cells share. Memory does not grow with the slide but by its width and its cells."""
+"""Looking at cells on a slide: find them band by band, cut them out on any planes; and small arithmetic
+that pipelines for cells share. Frames are read in the order of the work, see `slide/work.py`."""
 
 from __future__ import annotations
 
@@ -9,62 +9,46 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.domain.slide import OpenSlide
-from dicom_node.infer.cells import Finder, Nuclei, Picture, cut, find_nuclei, join_nuclei, white_of
+from dicom_node.infer.cells import Finder, Nuclei, Picture, find_nuclei, join_nuclei, white_of
+from dicom_node.slide import plan, work
 
 Floats = npt.NDArray[np.float32]
-STRIP_UM = 256.0
-"""Height of the strips in which a slide is searched."""
-MARGIN_UM = 24.0
-"""By which strips overlap, so that no nucleus is cut."""
-TOGETHER = 16
-"""Cells that are cut out at a time."""
-
-
-def level_for(reader: OpenSlide, um_per_px: float) -> int:
-    """The coarsest level that is still at least as fine as that."""
-    fine = [at for at, level in enumerate(reader.slide.levels) if max(level.um_per_px) <= 1.05 * um_per_px]
-    return max(fine, default=0)
+OVERLAP_UM = 64.0
+"""By which bands overlap: a nucleus is found whole on one of two."""
+SHARPEST = "sharpest"
+"""Of each tile the focal plane with most detail."""
 
 
 def find_on_slide(
-    reader: OpenSlide, finder: Finder, plane: int, progress: Callable[[float], None] = lambda part: None
+    reader: OpenSlide, finder: Finder, plane: int | str | None = None,
+    progress: Callable[[float], None] = lambda part: None,
 ) -> Nuclei:  # fmt: skip
-    """All nuclei of a slide on one plane, in pixels of its finest level, strongest first."""
-    there, base = reader.slide.levels[level_for(reader, finder.um_per_px)], reader.slide.base
-    scale = np.array([base.columns / there.columns, base.rows / there.rows], np.float32)
-    level, um = reader.slide.levels.index(there), max(there.um_per_px)
+    """All nuclei of a slide, in pixels of its finest level, strongest first.
+
+    `plane` is a focal plane, SHARPEST, or the middle one. Empty glass is not decoded.
+    """
     white = white_of(reader.thumbnail(1024))
-    strip, margin = max(64, round(STRIP_UM / um)), round(MARGIN_UM / um)
-    parts = []
-    for top in range(0, there.rows, strip):
-        progress(top / there.rows)
-        first, last = max(0, top - margin), min(there.rows, top + strip + margin)
-        picture = reader.region(level, 0, first, there.columns, last - first, plane)
-        found = find_nuclei(picture, um, finder, white)
-        found.centre_px[:, 1] += first
-        row = found.centre_px[:, 1]
-        own = found.where((row >= top) & (row < top + strip))
-        parts.append(Nuclei(own.centre_px * scale, own.size_px * scale, own.contrast))
+    view = plan.choose(reader.slide, finder.um_per_px)
+    um, overlap = max(view.um_per_px), round(OVERLAP_UM / max(view.um_per_px))
+    parts, mask = [], plan.find(reader)
+    for band in work.bands(reader, finder.um_per_px, overlap_px=overlap, plane=plane, mask=mask):
+        progress(band.number / work.bands_of(view))
+        for left, right in band.runs:
+            found = find_nuclei(band.image[:, left:right], um, finder, white)
+            row = found.centre_px[:, 1]
+            own = found.where((row >= band.own[0]) & (row < band.own[1]))
+            own.centre_px[:, 0] += left
+            places = band.onto_base(own.centre_px).astype(np.float32)
+            size = (own.size_px * np.array(view.base_px[::-1], np.float32)).astype(np.float32)
+            parts.append(Nuclei(places, size, own.contrast))
     return join_nuclei(parts)
 
 
 def slide_crops(
     reader: OpenSlide, level: int, centres_px: Floats, planes: Sequence[int], size_px: int, out_px: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], Picture]]:
-    """(which rows, (k, planes, out, out, 3)) around places (n, 2) in pixels of a level."""
-    reach = size_px // 2 + 2
-    white = np.full(3, 255, np.float32)
-    for start in range(0, len(centres_px), TOGETHER):
-        which = np.arange(start, min(start + TOGETHER, len(centres_px)))
-        pictures = np.empty((len(which), len(planes), out_px, out_px, 3), np.uint8)
-        for row, at in enumerate(which):
-            x, y = (float(value) for value in centres_px[at])
-            left, top = int(np.floor(x)) - reach, int(np.floor(y)) - reach
-            middle = np.array([[x - left, y - top]], np.float32)
-            for column, plane in enumerate(planes):
-                near = reader.region(level, left, top, 2 * reach, 2 * reach, plane)
-                pictures[row, column] = cut(near, middle, size_px, out_px, white)[0]
-        yield which, pictures
+    """(which rows, (k, planes, out, out, 3)) around places (n, 2) in pixels of a level; as `work.crops`."""
+    return work.crops(reader, level, centres_px, planes, size_px, out_px)
 
 
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Floats:

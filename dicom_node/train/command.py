@@ -15,7 +15,7 @@ from dicom_node.errors import InvalidValue, ModelError
 if TYPE_CHECKING:
     from dicom_node.train.train import Scores, Setup
 
-KNOWN = ("uterine_mri",)
+KNOWN = ("uterine_mri", "blood_smear", "cervical_cytology", "cervical_fields")
 Name = Annotated[str, typer.Argument(metavar="PIPELINE", help=f"One of: {', '.join(KNOWN)}.")]
 Models = Annotated[Path, typer.Option("--out", help="Folder of bundles, where weights and cards are put.")]
 
@@ -27,6 +27,10 @@ def train(
         Path, typer.Option(help="Folder for rendered slices and scores; what is there is used again.")
     ] = Path("var/train"),
     cohort: Annotated[str, typer.Option(help="Cohort of phantoms to learn from.")] = "development",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data sets (blood_smear_pbc, cervical_cric), for networks of cells."),
+    ] = None,
     pretrained: Annotated[
         Path | None, typer.Option(help="ImageNet weights: .npz (folded, torchvision names) or .safetensors.")
     ] = None,
@@ -37,17 +41,34 @@ def train(
     version: Annotated[str, typer.Option(help="Version of the bundles.")] = "1.0.0",
     note: Annotated[str, typer.Option(help="What readers of the cards must know about this training.")] = "",
 ) -> None:
-    """Train a pipeline's networks on generated phantoms, cross-validate, and write bundles and cards.
+    """Train a pipeline's networks, judge them on what they never saw, and write bundles and cards.
 
-    For uterine_mri about half an hour on two cores: twelve MobileNetV2 on 63 + 200 cases.
+    uterine_mri learns from generated phantoms, about half an hour on two cores: twelve MobileNetV2 on
+    63 + 200 cases. The others learn from real cells in --data, a few minutes each.
     """
     _check(pipeline)
+    if pipeline != "uterine_mri":
+        _train_cells(pipeline, out, data, work, pretrained, steps, limit, version)
+        return
     from dicom_node.train.train import Setup, train_uterine
 
     setup = Setup(out, work, pretrained, cohort, folds, limit, steps, jobs)
     scores = train_uterine(setup, _say)
     document = finish(setup, scores, version, note)
     show(document)
+
+
+def _train_cells(
+    pipeline: str, out: Path, data: Path | None, work: Path, pretrained: Path | None, steps: int | None,
+    limit: int | None, version: str,
+) -> None:  # fmt: skip
+    if data is None:
+        raise InvalidValue(f"{pipeline} learns from real cells: say where they are with --data")
+    from dicom_node.train.cells.run import train_cells
+    from dicom_node.train.cells.setup import Setup as CellSetup
+
+    setup = CellSetup(out, data, work, pretrained, steps, limit, version)
+    show(train_cells(pipeline, setup, _say))
 
 
 def finish(setup: Setup, scores: Scores, version: str, note: str) -> dict[str, Any]:  # Any: JSON-able
@@ -83,27 +104,52 @@ def evaluate(
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Run the pipeline on the untouched phantoms now, too.")
     ] = False,
+    slides: Annotated[
+        int,
+        typer.Option(min=0, help="For cervical_cytology: run so many slides of cells it never saw, now."),
+    ] = 0,
+    data: Annotated[
+        Path | None, typer.Option(help="With --slides: folder of the data sets; without it cells are drawn.")
+    ] = None,
+    normals: Annotated[int, typer.Option(min=1, help="With --slides: normal cells on each.")] = 5000,
+    planes: Annotated[int, typer.Option(min=1, help="With --slides: focal planes of each.")] = 1,
     limit: Annotated[int | None, typer.Option(min=1, help="With --rerun: only so many cases.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Print the AutoDiag-AI table of a pipeline's models: every figure with n and a 95 % interval."""
+    """Print the table of a pipeline's models: every figure with n and a 95 % interval."""
     _check(pipeline)
-    from dicom_node.infer.manifest import read_json, read_manifest
-    from dicom_node.train.names import EVALUATOR
-
-    folder = read_manifest(EVALUATOR, models).folder  # the figures belong to weights that are what they were
-    path = folder / "docs" / "evaluation.json"
-    if not path.is_file():
-        raise ModelError(f"bundle {EVALUATOR} has no docs/evaluation.json; run `dicom-node train {pipeline}`")
-    document = read_json(path, EVALUATOR)
-    if rerun:
+    document = _stored(pipeline, models)
+    if rerun and pipeline == "uterine_mri":
         from dicom_node.train.rerun import rerun_untouched
 
         document["rerun"] = rerun_untouched(models, limit, _say)
+    if slides and pipeline == "cervical_cytology":
+        from dicom_node.train.cells.slides import run_slides
+
+        more = run_slides(models, data, slides, normals, planes, _say)
+        document["slides"] = more
+        document["lines"] += more["lines"]
     if as_json:
         typer.echo(json.dumps(document, indent=2))
     else:
         show(document)
+
+
+def _stored(pipeline: str, models: Path) -> dict[str, Any]:  # Any: JSON-able
+    """The evaluation that lies in the bundle. Raises ModelError where the bundle is not what it was."""
+    from dicom_node.infer.manifest import read_json, read_manifest
+    from dicom_node.train.names import EVALUATOR
+
+    bundle = EVALUATOR
+    if pipeline != "uterine_mri":
+        from dicom_node.train.cells.tasks import PIPELINES
+
+        bundle = PIPELINES[pipeline]
+    folder = read_manifest(bundle, models).folder  # the figures belong to weights that are what they were
+    path = folder / "docs" / "evaluation.json"
+    if not path.is_file():
+        raise ModelError(f"bundle {bundle} has no docs/evaluation.json; run `dicom-node train {pipeline}`")
+    return read_json(path, bundle)
 
 
 def show(document: dict[str, Any]) -> None:  # Any: JSON-able
@@ -111,10 +157,11 @@ def show(document: dict[str, Any]) -> None:  # Any: JSON-able
     from rich.console import Console
     from rich.table import Table
 
-    from dicom_node.train.table import table_rows
+    from dicom_node.train.table import headings, table_rows
 
-    table = Table(title="AutoDiag-AI's table on generated phantoms", caption=str(document["data"]))
-    for heading in ("", "here", "n, 95 % interval", "AutoDiag-AI, on patients"):
+    title = "Evaluation" if "lines" in document else "AutoDiag-AI's table on generated phantoms"
+    table = Table(title=title, caption=str(document["data"]))
+    for heading in ("", "here", *headings(document)[2:]):
         table.add_column(heading, overflow="fold")
     for row in table_rows(document):
         table.add_row(*row)
