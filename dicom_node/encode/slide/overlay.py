@@ -27,6 +27,8 @@ _WSI = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _PATH = "AI"
 """Optical Path Identifier: scanners count theirs."""
 _TILE = 256
+_HEAT = ((255, 240, 0), (255, 190, 0), (255, 110, 0), (255, 0, 0))
+"""From weak to strong: more saturated than any stain, and seen on the white ground of a slide."""
 _BRIGHTFIELD = code("brightfield")
 _FULL_SPECTRUM = code("full-spectrum")
 Pixels = npt.NDArray[np.uint8]
@@ -50,8 +52,10 @@ def overlay(run: Run, reading: Reading, place: int) -> tuple[ResultObject, ...]:
 def drawn(reading: Reading, slide: Slide, picture: Pixels) -> Pixels:
     """The worst map over the picture, a ring around each cell of the gallery, and what it is not for."""
     heat = _heat(reading, slide, picture.shape[:2])
-    cover = (heat**0.8 * 0.6)[..., None]
-    mixed = np.round(picture * (1 - cover) + canvas.heat_colours(heat) * cover).astype(np.uint8)
+    cover = (heat**0.8 * 0.65)[..., None]
+    ramp = np.linspace(0.0, 1.0, len(_HEAT))
+    colours = np.stack([np.interp(heat, ramp, channel) for channel in zip(*_HEAT, strict=True)], axis=-1)
+    mixed = np.round(picture * (1 - cover) + colours * cover).astype(np.uint8)
     image = Image.fromarray(mixed)
     pen = ImageDraw.Draw(image)
     rows, columns = picture.shape[:2]
