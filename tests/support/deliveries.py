@@ -24,7 +24,7 @@ from dicom_node.store.ledger import Ledger
 from dicom_node.store.schema import deliveries, jobs, results
 from dicom_node.store.sightings import Sightings
 
-KIND = {"SR": "sr", "SEG": "seg", "OT": "pm"}
+KIND = {"SR": "sr", "SEG": "seg", "OT": "pm", "ANN": "ann", "SM": "wsi"}
 
 
 class VirtualClock:
