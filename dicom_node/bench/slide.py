@@ -42,6 +42,7 @@ class Ran:
     seconds: float
     cpu_s: float
     peak_mb: float
+    loaded_mb: float
     choice: str
 
 
@@ -55,6 +56,8 @@ class Row:
     cpu_ms: float
     """CPU milliseconds per tile of the slide, also of those the mask left out."""
     peak_mb: float
+    loaded_mb: float
+    """Of the peak, what libraries and network took before the first patch."""
     times: float | None
     """Median over the rounds of the fastest peer's seconds / its own; None for peers, or without one."""
     same_class: float | None
@@ -141,7 +144,7 @@ def _measured(
                 continue
             run = Ran(
                 name, number, int(said["tiles"]), float(said["seconds"]), float(said["cpu_s"]),
-                float(said["peak_mb"]), str(said["choice"]),
+                float(said["peak_mb"]), float(said["loaded_mb"]), str(said["choice"]),
             )  # fmt: skip
             say(f"{name}: {run.tiles} patches, {run.seconds:.1f} s, {run.peak_mb:.0f} MB")
             runs.append(run)
@@ -193,6 +196,7 @@ def _row(
     return Row(
         name, max(run.tiles for run in mine.values()), median(whole / run.seconds for run in mine.values()),
         1000 * median(run.cpu_s / whole for run in mine.values()), max(run.peak_mb for run in mine.values()),
+        min(run.loaded_mb for run in mine.values()),
         median(ratios) if ratios and " + " not in name else None, same, apart,
         next(iter(mine.values())).choice,
     )  # fmt: skip
@@ -211,11 +215,12 @@ def agreement(output: Outputs, reference: Outputs) -> tuple[float, float]:
 
 
 def table(found: Sequence[Row]) -> str:
-    head = ["reader and runtime", "patches", "patches/s", "CPU ms/patch", "peak MB", "same class"]
-    head += ["probabilities within", "times"]
+    head = ["reader and runtime", "patches", "patches/s", "CPU ms/patch", "peak MB", "of it loaded"]
+    head += ["same class", "probabilities within", "times"]
     lines = [head, ["---"] * len(head)]
     for row in found:
         figures = [f"{row.tiles:,}", f"{row.tiles_per_s:,.0f}", f"{row.cpu_ms:.2f}", f"{row.peak_mb:,.0f}"]
+        figures.append(f"{row.loaded_mb:,.0f}")
         figures.append("" if row.same_class is None else f"{row.same_class:.2%}")
         figures.append("" if row.apart is None else f"{row.apart:.1e}")
         figures.append("" if row.times is None else f"**{row.times:.1f}**")

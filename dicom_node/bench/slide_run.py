@@ -179,11 +179,13 @@ def _finest(folder: Path) -> Iterator[str]:
 
 class _Clock:
     def __init__(self) -> None:
+        self._loaded_mb = _peak_mb(0)
         self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
 
     def told(self, tiles: int) -> dict[str, Any]:  # Any: numbers
         return {
             "tiles": tiles, "seconds": time.perf_counter() - self._wall, "cpu_s": _cpu_seconds() - self._cpu,
+            "loaded_mb": self._loaded_mb,
         }  # fmt: skip
 
 
