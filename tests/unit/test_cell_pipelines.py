@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_node.domain.findings import Certainty, Findings, OperatingPoint
+from dicom_node.domain.findings import Certainty, Findings
 from dicom_node.domain.identity import UID, Digest
 from dicom_node.domain.pipeline import Case
 from dicom_node.domain.slide import Photograph
@@ -259,4 +259,3 @@ def test_without_a_cell_or_a_photograph_the_reason_is_said(models: Path, pipelin
     findings: Findings = pipeline().run(photographs(0))
 
     assert findings.not_performed is not None
-    assert isinstance(OperatingPoint(**POINT), OperatingPoint)

@@ -108,7 +108,8 @@ def pool(
     if pretrained is not None and pretrained.suffix == ".npz":
         some = draw(rng, min(64, recipe.batch))
         calibrate(network, normalised(centre(images[some], seen.size_px), seen))
-    first = half_precision(network.eval()).features[: recipe.frozen_blocks]
+    half_precision(network.eval())
+    first = network.features[: recipe.frozen_blocks]
     rows = draw(rng, recipe.pool)
     parts, portion = [], max(4, 128 * 96**2 // seen.size_px**2)
     with torch.inference_mode():
