@@ -47,7 +47,7 @@ name = "scanner"
 ae_title = "STORESCU"
 host = "127.0.0.1"
 [[route]]
-pipeline = "uterine_mri"
+pipeline = "{pipeline}"
 from = ["pacs", "scanner"]
 to = ["pacs"]
 intended_use = "warn"
@@ -59,7 +59,9 @@ class ServedNode:
 
     ae_title = "DICOMNODE"
 
-    def __init__(self, folder: Path, pacs_port: int, *, stable_after_s: float = 20.0) -> None:
+    def __init__(
+        self, folder: Path, pacs_port: int, *, stable_after_s: float = 20.0, pipeline: str = "uterine_mri"
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.port, self.http_port = folder, free_port(), free_port()
         self.config = folder / "node.toml"
@@ -67,8 +69,9 @@ class ServedNode:
         self.process: subprocess.Popen[bytes] | None = None
         self._ready = threading.Event()
         text = _CONFIG.format(
-            port=self.port, http_port=self.http_port, pacs_port=pacs_port, stable_after_s=stable_after_s
-        )
+            port=self.port, http_port=self.http_port, pacs_port=pacs_port, stable_after_s=stable_after_s,
+            pipeline=pipeline,
+        )  # fmt: skip
         self.config.write_text(text, encoding="utf-8")
 
     def start(self) -> ServedNode:
@@ -132,9 +135,11 @@ class ServedNode:
 
 
 @contextlib.contextmanager
-def served(folder: Path, pacs_port: int, **settings: float) -> Iterator[ServedNode]:
+def served(
+    folder: Path, pacs_port: int, *, stable_after_s: float = 20.0, pipeline: str = "uterine_mri"
+) -> Iterator[ServedNode]:
     """A started node; ended with SIGTERM when the block ends, whatever happened in it."""
-    node = ServedNode(folder, pacs_port, **settings)
+    node = ServedNode(folder, pacs_port, stable_after_s=stable_after_s, pipeline=pipeline)
     try:
         yield node.start()
     finally:
