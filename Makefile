@@ -23,8 +23,9 @@ help:
 demo: $(READY)
 	$(VENV)/bin/dicom-node demo
 
+# A file of tests stays with one process; the long ones, first in the alphabet, start first.
 test: $(READY)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(VENV)/bin/ruff check .
