@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,10 +22,19 @@ from dicom_node.errors import DicomNodeError, UnreadableObject
 from dicom_node.node.offline import stored
 from dicom_node.slide import open_slide
 from support import slides
-from support.mutate import mutated_data_set
+from support.mutate import (
+    change_vr,
+    delete_element,
+    double_element,
+    flip,
+    lie_about_length,
+    lie_about_size,
+    mutated_data_set,
+)  # fmt: skip
 from support.nested import Encoding
 from support.slides import Scan
 
+MUTATORS = (lie_about_length, delete_element, lie_about_size, flip, double_element, change_vr)
 SMALL = Scan(rows=60, columns=60, planes=2, syntax=slides.JPEG)
 MOST_BYTES = 48 << 20
 """Of memory for a file of some kilobytes; the largest tile that a header of these can announce is bounded."""
@@ -87,6 +97,33 @@ def test_mutated_slides_are_read_or_refused(tmp_path: Path, seed: int) -> None:
         assert peak < MOST_BYTES, peak
 
     assert ended["read"] > 0 and ended["no object"] + ended["refused"] + ended["unreadable"] > 0, ended
+
+
+@pytest.mark.parametrize("layout", ["full", "planes", "sparse"])
+def test_slides_with_mutated_parts_are_read_or_refused(tmp_path: Path, layout: str) -> None:
+    """Parts that contradict each other, are here twice or not at all, in any order."""
+    scan = Scan(rows=60, columns=60, planes=2, levels=2, layout=layout, parts=3)
+    whole, rng, ended = slides.files(scan), random.Random(layout), Counter[str]()
+    for _ in range(60):
+        contents = list(whole)
+        for k in rng.choices(range(len(contents)), k=2):
+            contents[k] = rng.choice(MUTATORS)(rng, contents[k])
+        rng.shuffle(contents)
+        instances = []
+        for k, content in enumerate(contents[: rng.choice((len(contents), len(contents) - 1))]):
+            path = tmp_path / f"{k}.dcm"
+            path.write_bytes(content)
+            with suppress(DicomNodeError):
+                instances.append(stored(path))
+        found, _, refusals = read_slides(instances)
+        slide_doubts(instances)
+        ended["refused"] += len(refusals)
+        for slide in found:
+            with open_slide(slide) as reader, suppress(UnreadableObject):
+                reader.region(0, 0, 0, 60, 60)
+                ended["read"] += 1
+
+    assert min(ended["read"], ended["refused"]) > 0, ended
 
 
 def test_a_file_that_ends_anywhere_is_read_or_refused(tmp_path: Path) -> None:
