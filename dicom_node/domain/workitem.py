@@ -40,7 +40,7 @@ OPEN = frozenset({Step.CLAIMING, Step.INPUTS, Step.ASSEMBLING, Step.JOBS, Step.E
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What an item of the Input Information Sequence (0040,4021) names: of a study, or of one of its series."""
+    """What an item of the Input Information Sequence (0040,4021) names, of a study or one of its series."""
 
     study_uid: UID
     series_uid: UID | None

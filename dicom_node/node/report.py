@@ -69,7 +69,8 @@ def _progress(row: Delivery) -> Iterator[str]:
     """How far it is: its state, how often it was tried, and when and by which status it was accepted."""
     yield row.state.value
     if row.attempts:
-        yield f"sent at attempt {row.attempts}" if row.state is State.COMPLETED else f"{row.attempts} attempts"
+        sent = row.state is State.COMPLETED
+        yield f"sent at attempt {row.attempts}" if sent else f"{row.attempts} attempts"
     if row.state is State.COMPLETED and row.status is not None and row.finished_at is not None:
         yield f"accepted {row.finished_at:%Y-%m-%d %H:%M} (0x{row.status:04X})"
 

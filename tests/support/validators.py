@@ -19,7 +19,9 @@ _JAXP = [f"-Djdk.xml.{limit}=0" for limit in ("xpathExprOpLimit", "xpathExprGrpL
 
 def dciodvfy_errors(path: Path) -> list[str]:
     """What dicom3tools' dciodvfy calls an error against PS3.3."""
-    done = subprocess.run([_dicom3("dciodvfy"), "-new", path], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [_dicom3("dciodvfy"), "-new", path], capture_output=True, text=True, timeout=60, check=False
+    )
     lines = (done.stdout + done.stderr).splitlines()
     return [line for line in lines if line.startswith(("Error", "Abort"))]
 
@@ -40,7 +42,9 @@ def dcentvfy_errors(paths: Iterable[Path]) -> list[str]:
 
     What they refer to need not be among them.
     """
-    done = subprocess.run([_dicom3("dcentvfy"), *paths], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [_dicom3("dcentvfy"), *paths], capture_output=True, text=True, timeout=120, check=False
+    )
     said = (done.stdout + done.stderr).splitlines()
     return [line for line in said if line.startswith("Error") and "that was referenced" not in line]
 
