@@ -231,8 +231,7 @@ def _limits(drift: dict[str, Any]) -> list[str]:  # Any: JSON-able
     if drift["auroc"] >= 0.6:
         return [*LIMITS]
     found = (
-        "Low attention in the cell is no sign of a wrong call with these weights: the index follows "
-        "the size of "
-        "the cell, and mistakes are among neighbouring stages of large ones."
+        "Low attention in the cell is no sign of a wrong call with these weights: the index "
+        "seems to follow the size of the cell, and mistakes are among neighbouring stages of large ones."
     )
     return [*LIMITS, found]
