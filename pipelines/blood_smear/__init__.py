@@ -104,7 +104,7 @@ class BloodSmear:
     name: ClassVar[str] = "blood_smear"
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "White cell differential of a blood smear"
-    level: ClassVar[Level] = Level.STUDY
+    level: ClassVar[Level] = Level.SLIDE
     needs: ClassVar[tuple[AnyNeed, ...]] = (
         SlideNeed("slide", um_per_px=0.3, group="smear"),
         PhotographNeed("fields", group="smear"),

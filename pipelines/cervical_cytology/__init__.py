@@ -76,7 +76,7 @@ class CervicalCytology:
     name: ClassVar[str] = "cervical_cytology"
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Cervical cytology, suspicious cells"
-    level: ClassVar[Level] = Level.STUDY
+    level: ClassVar[Level] = Level.SLIDE
     needs: ClassVar[tuple[SlideNeed, ...]] = (SlideNeed("slide", um_per_px=0.5, required=True),)
     intended_use: ClassVar[IntendedUse] = IntendedUse(
         modalities=frozenset({"SM"}),
