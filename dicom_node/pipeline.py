@@ -19,7 +19,16 @@ from dicom_node.domain.findings import (
     Verdict,
 )
 from dicom_node.domain.job import Level
-from dicom_node.domain.pipeline import AnyNeed, Case, IntendedUse, Need, PhotographNeed, Pipeline, SlideNeed
+from dicom_node.domain.pipeline import (
+    AnyNeed,
+    Case,
+    IntendedUse,
+    Need,
+    PhotographNeed,
+    Pipeline,
+    Progress,
+    SlideNeed,
+)
 from dicom_node.domain.series import Contrast, FrameRef, Patient, Plane, Stack, Study, Volume
 from dicom_node.domain.slide import (
     Adequacy,
@@ -53,15 +62,24 @@ from dicom_node.infer.cells import (
     white_of,
 )
 from dicom_node.infer.engine import Engine
-from dicom_node.infer.looking import SHARPEST, exact_interval, find_on_slide, slide_crops, softmax
+from dicom_node.infer.looking import (
+    CROPS_AT_A_TIME,
+    SHARPEST,
+    exact_interval,
+    find_on_slide,
+    slide_crops,
+    softmax,
+)
+from dicom_node.infer.resume import Resume, sweep
 
 __all__ = [
-    "CERVICAL", "SHARPEST", "WHITE_CELLS", "Adequacy", "Algorithm", "AnyNeed", "Bundle", "Case",
-    "CellClass", "Cells", "Certainty", "Code", "Contrast", "Engine", "Finder", "Findings", "FrameRef",
-    "GalleryCell", "HeatMap", "IntendedUse", "Level", "ModelError", "Need", "NotPerformed", "Nuclei",
-    "OpenSlide", "OperatingPoint", "Patient", "Photograph", "PhotographNeed", "Pipeline", "PipelineError",
-    "Plane", "Reading", "Region", "Score", "SequenceScore", "Share", "SliceScore", "Slide", "SlideLevel",
-    "SlideNeed", "Stack", "Study", "TileMap", "Verdict", "Volume", "attention_in_cell", "cell_mask", "code",
-    "cut", "exact_interval", "find_nuclei", "find_on_slide", "fitted", "red_cell_scale", "sharpness",
-    "shrunk", "slide_crops", "softmax", "spread", "white_of",
+    "CERVICAL", "CROPS_AT_A_TIME", "SHARPEST", "WHITE_CELLS", "Adequacy", "Algorithm", "AnyNeed",
+    "Bundle", "Case", "CellClass", "Cells", "Certainty", "Code", "Contrast", "Engine", "Finder",
+    "Findings", "FrameRef", "GalleryCell", "HeatMap", "IntendedUse", "Level", "ModelError", "Need",
+    "NotPerformed", "Nuclei", "OpenSlide", "OperatingPoint", "Patient", "Photograph", "PhotographNeed",
+    "Pipeline", "PipelineError", "Plane", "Progress", "Reading", "Region", "Resume", "Score",
+    "SequenceScore", "Share", "SliceScore", "Slide", "SlideLevel", "SlideNeed", "Stack", "Study",
+    "TileMap", "Verdict", "Volume", "attention_in_cell", "cell_mask", "code", "cut", "exact_interval",
+    "find_nuclei", "find_on_slide", "fitted", "red_cell_scale", "sharpness", "shrunk", "slide_crops",
+    "softmax", "spread", "sweep", "white_of",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from dicom_node.slide import plan, work
 Floats = npt.NDArray[np.float32]
 OVERLAP_UM = 64.0
 """By which bands overlap: a nucleus is found whole on one of two."""
+CROPS_AT_A_TIME = work.BATCH
 SHARPEST = "sharpest"
 """Of each tile the focal plane with most detail."""
 
@@ -45,10 +46,19 @@ def find_on_slide(
 
 
 def slide_crops(
-    reader: OpenSlide, level: int, centres_px: Floats, planes: Sequence[int], size_px: int, out_px: int
+    reader: OpenSlide,
+    level: int,
+    centres_px: Floats,
+    planes: Sequence[int],
+    size_px: int,
+    out_px: int,
+    first: int = 0,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Picture]]:
-    """(which rows, (k, planes, out, out, 3)) around places (n, 2) in pixels of a level; as `work.crops`."""
-    return work.crops(reader, level, centres_px, planes, size_px, out_px)
+    """(which rows, (k, planes, out, out, 3)) around places (n, 2) in pixels of a level; as `work.crops`.
+
+    CROPS_AT_A_TIME in a batch, of which there are none before the `first`.
+    """
+    return work.crops(reader, level, centres_px, planes, size_px, out_px, first=first, batch=CROPS_AT_A_TIME)
 
 
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Floats:

@@ -31,6 +31,7 @@ from dicom_node.pipeline import (
     Nuclei,
     OpenSlide,
     Reading,
+    Resume,
     Score,
     SlideNeed,
     TileMap,
@@ -118,10 +119,11 @@ class CervicalCytology:
         planes = tuple(range(len(reader.slide.base.planes_um)))
         image = self.engine.image
         side = round(image.size_px * image.um_per_px / reader.slide.base.um_per_px[0])
-        crops = slide_crops(reader, 0, nuclei.centre_px, planes, side, image.size_px)
+        key = f"{self.version} {self.bundle.digest} {self.engine.choice.sentence}"
         return look(
-            crops, self.engine, len(nuclei), len(planes), len(CLASSES),
-            lambda part: case.progress(0.25 + 0.65 * part, "classify"),
+            lambda first: slide_crops(reader, 0, nuclei.centre_px, planes, side, image.size_px, first),
+            self.engine, len(nuclei), len(planes), len(CLASSES),
+            lambda part, step: case.progress(0.25 + 0.65 * part, step), Resume(case.resume, key),
         )  # fmt: skip
 
     def read(self, reader: OpenSlide, nuclei: Nuclei, looked: Looked) -> tuple[Reading, float]:

@@ -1,15 +1,15 @@
-"""The slow part: what the network says of each cell on every plane."""
+"""The slow part: what the network says of each cell on every plane, kept as it goes for after a crash."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from dicom_node.pipeline import sharpness
+from dicom_node.pipeline import CROPS_AT_A_TIME, Progress, Resume, sharpness, sweep
 
 Floats = npt.NDArray[np.float32]
 Picture = npt.NDArray[np.uint8]
@@ -31,18 +31,23 @@ class Looked:
     """(n, planes)"""
 
 
+Crops = Callable[[int], Iterator[tuple[npt.NDArray[np.int64], Picture]]]
+"""From a batch on: (which cells, (k, planes, s, s, 3)) of each."""
+
+
 def look(
-    crops: Iterator[tuple[npt.NDArray[np.int64], Picture]], network: Network, cells: int, planes: int,
-    classes: int, progress: Callable[[float], None],
+    crops: Crops, network: Network, cells: int, planes: int, classes: int, progress: Progress,
+    resume: Resume,
 ) -> Looked:  # fmt: skip
-    """Ask the network about every cell on every plane; `crops` gives (which cells, (k, planes, s, s, 3))."""
-    logits = np.zeros((cells, planes, classes), np.float32)
-    sharp = np.zeros((cells, planes), np.float32)
-    done = 0
-    for which, pictures in crops:
-        flat = pictures.reshape(-1, *pictures.shape[2:])
-        logits[which] = network.run(flat).reshape(len(which), planes, classes)
-        sharp[which] = sharpness(pictures)
-        done += len(which)
-        progress(done / max(cells, 1))
-    return Looked(logits, sharp)
+    """Ask the network about every cell on every plane; what `resume` holds is not asked again."""
+
+    def asked(first: int) -> Iterator[Mapping[str, npt.NDArray[np.generic]]]:
+        for which, pictures in crops(first):
+            flat = pictures.reshape(-1, *pictures.shape[2:])
+            logits = network.run(flat).reshape(len(which), planes, classes)
+            yield {"which": which, "logits": logits, "sharp": sharpness(pictures)}
+
+    batches = -(-cells // CROPS_AT_A_TIME)
+    said = sweep(asked, batches, resume=resume, step="classify", progress=progress)
+    order = np.argsort(said["which"])
+    return Looked(said["logits"][order], said["sharp"][order])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from dicom_node.domain.findings import Certainty, Findings
 from dicom_node.domain.identity import UID, Digest
-from dicom_node.domain.pipeline import Case
+from dicom_node.domain.pipeline import Case, silent
 from dicom_node.domain.slide import Photograph
 from dicom_node.errors import ModelError
 from dicom_node.infer.runtime import Runtime, use
+from dicom_node.pipeline import CROPS_AT_A_TIME, Resume
 from dicom_node.train.cells.slides import SceneReader, case_of
 from dicom_node.train.phantoms.slides.build import Wish, build_slide
 from dicom_node.train.phantoms.slides.cytology import cytology
@@ -24,6 +27,7 @@ from pipelines.blood_smear.differential import chance_of_precursors, differentia
 from pipelines.cervical_cytology import CLASSES, CervicalCytology
 from pipelines.cervical_cytology.planes import Attention, read_attention
 from pipelines.cervical_cytology.slide import SlideRule, read_rule, suspicion, triage
+from pipelines.cervical_cytology.work import Picture, look
 from pipelines.cervical_fields import CervicalFields
 from support.bundles import bundle
 
@@ -205,6 +209,45 @@ def test_the_same_slide_gives_the_same_findings(models: Path, stack: Scene) -> N
 
     assert np.array_equal(first.readings[0].cells.probability, again.readings[0].cells.probability)
     assert first.verdict == again.verdict
+
+
+class Counting:
+    """A network that says of a picture what its first pixel is, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def run(self, images: Picture) -> npt.NDArray[np.float32]:
+        self.asked += len(images)
+        return np.repeat(images[:, 0, 0, :1].astype(np.float32), len(CLASSES), axis=1)
+
+
+def squares(first: int) -> Iterator[tuple[npt.NDArray[np.int64], Picture]]:
+    """200 cells on two planes, the last ones first; picture n is of the grey value n."""
+    order = np.arange(200)[::-1]
+    for start in range(first * CROPS_AT_A_TIME, 200, CROPS_AT_A_TIME):
+        which = order[start : start + CROPS_AT_A_TIME]
+        grey = which.astype(np.uint8)[:, None, None, None, None]
+        yield which, np.broadcast_to(grey, (len(which), 2, 8, 8, 3)).copy()
+
+
+def test_cells_looked_at_before_a_crash_are_not_looked_at_again(tmp_path: Path) -> None:
+    """Two of four batches were done; the next attempt does the other two, and the answer is the same."""
+
+    def crash(part: float, step: str) -> None:
+        if part >= 0.5:
+            raise KeyboardInterrupt
+
+    resume = Resume(tmp_path / "job", "the key")
+    with pytest.raises(KeyboardInterrupt):
+        look(squares, Counting(), 200, 2, len(CLASSES), crash, resume)
+    network = Counting()
+
+    looked = look(squares, network, 200, 2, len(CLASSES), silent, resume)
+
+    assert 2 * (200 - 2 * CROPS_AT_A_TIME) == network.asked
+    assert np.array_equal(np.arange(200), looked.logits[:, 1, 0])
+    assert (200, 2) == looked.sharp.shape
 
 
 def photographs(count: int, rows: int = 300, columns: int = 400) -> Case:
