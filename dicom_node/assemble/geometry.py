@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dicom_node.domain.series import Plane, Vector
+from dicom_node.domain.geometry import Vector
+from dicom_node.domain.series import Plane
 
 Positions = npt.NDArray[np.float64]
 

@@ -25,8 +25,9 @@ from dicom_node.assemble.slide_members import (
     member_of,
     objection,
 )  # fmt: skip
+from dicom_node.domain.geometry import Vector
 from dicom_node.domain.identity import UID
-from dicom_node.domain.series import Refusal, StoredInstance, Vector
+from dicom_node.domain.series import Refusal, StoredInstance
 from dicom_node.domain.slide import Photograph, Slide, SlideLevel
 from dicom_node.errors import InvalidValue, UnfaithfulGeometry
 

@@ -10,17 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from dicom_node.domain.geometry import Vector
 from dicom_node.domain.identity import UID, Digest
-
-if TYPE_CHECKING:
-    from dicom_node.domain.slide import Photograph, Slide
-
-Vector = tuple[float, float, float]
+from dicom_node.domain.slide import Photograph, Slide
 
 
 class Contrast(StrEnum):

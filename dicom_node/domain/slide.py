@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dicom_node.domain.codes import Code
+from dicom_node.domain.geometry import Vector
 from dicom_node.domain.identity import UID, Digest
-from dicom_node.domain.series import Vector
 from dicom_node.errors import InvalidValue
 
 

@@ -16,8 +16,8 @@ from pydicom.tag import Tag
 
 from dicom_node.dicom import elements
 from dicom_node.dicom.uids import derived_uid
+from dicom_node.domain.geometry import Vector
 from dicom_node.domain.identity import UID
-from dicom_node.domain.series import Vector
 from dicom_node.domain.slide import Picture, Slide
 from dicom_node.encode.document import Run
 from dicom_node.encode.images import decimal

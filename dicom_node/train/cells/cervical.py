@@ -26,13 +26,12 @@ from dicom_node.train.cells.drawn import (
 )
 from dicom_node.train.cells.folds import by_group
 from dicom_node.train.cells.learn import Report, ask, learn, pool, read_recipe
-from dicom_node.train.cells.screening import Out, judge_screening
+from dicom_node.train.cells.screening import JUDGED, SHIPPED, Out, judge_screening
 from dicom_node.train.cells.setup import Setup
 from dicom_node.train.cells.tasks import CERVICAL, CERVICAL_CELLS
 from dicom_node.train.cells.weights import write_bundle
 
-FOLDS, JUDGED, SHIPPED = 4, (0, 3), 3
-"""Folds in all; those judged, the only two that hold SCC; and the one whose network is shipped."""
+FOLDS = 4
 ALWAYS, NEVER = -1, -2
 """Folds of drawn cells: in every network's pictures, in none's."""
 Floats = npt.NDArray[np.float64]

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+JUDGED, SHIPPED = (0, 3), 3
+"""Folds that are judged, the only two that hold SCC; and the one whose network is shipped."""
 NORMALS, SHOWN = 5000, 30
 CALLED_WRONGLY = 0.005
 """Share of normal cells that may be called abnormal: 25 of 5,000."""
@@ -289,8 +291,6 @@ def _top(slides: list[Floats], top: int) -> Floats:
 
 
 def _document(out: Out, results: dict[str, Any], lines: list[Line]) -> dict[str, Any]:  # Any: JSON-able
-    from dicom_node.train.cells.cervical import JUDGED, SHIPPED
-
     real = out.part == 0
     counts = {name: int((real & out.crops.of(name)).sum()) for name in out.crops.names}
     held = real & (out.fold == SHIPPED)
@@ -354,4 +354,4 @@ def _document(out: Out, results: dict[str, Any], lines: list[Line]) -> dict[str,
     }
 
 
-__all__ = ["Fitted", "Out", "gallery_rate", "judge_screening"]
+__all__ = ["JUDGED", "SHIPPED", "Fitted", "Out", "gallery_rate", "judge_screening"]

@@ -162,7 +162,8 @@ _KEPT: dict[tuple[Path, Path], tuple[Crops, npt.NDArray[np.int64]]] = {}
 
 def held_out(models: Path, data: Path) -> tuple[Crops, npt.NDArray[np.int64]]:
     """(all real cells, rows of the fold that the shipped network never saw)."""
-    from dicom_node.train.cells.cervical import FOLDS, SHIPPED
+    from dicom_node.train.cells.cervical import FOLDS
+    from dicom_node.train.cells.screening import SHIPPED
 
     if (models, data) not in _KEPT:
         crops = CERVICAL_CELLS.read(data)
