@@ -100,4 +100,5 @@ def test_an_unknown_pipeline_is_named(command: str) -> None:
     done = runner.invoke(app, [command, "no_such"])
 
     assert isinstance(done.exception, DicomNodeError)
-    assert "no pipeline 'no_such' can be trained here; there are uterine_mri" == str(done.exception)
+    there = "uterine_mri, blood_smear, cervical_cytology, cervical_fields"
+    assert f"no pipeline 'no_such' can be trained here; there are {there}" == str(done.exception)
